@@ -15,7 +15,7 @@ func (s *suite) listOrder() {
 	b := s.open()
 	keys := []backend.Key{
 		"-", "-a/b", "0", "0-/x", "00",
-		"a--", "a-/b", "a-0", "a-b", "a-b-c/x", "a-b/0", "a-b/z", "a-b0", "a/-", "a/--/x", "a/0", "a/b-c",
+		"a--", "a-/b", "a-0", "a-b-c/x", "a-b/0", "a-b/z", "a-b0", "a/-", "a/--/x", "a/0", "a/b-c",
 		"a/b/c", "a/b/d/e", "a/b0", "a/c", "a0", "a0-", "a00/x", "aa", "b-/x", "b/x", "bb/x", "z",
 	}
 	if !slices.IsSorted(keys) {

@@ -1,0 +1,14 @@
+//go:build unix && !linux && !darwin
+
+package local
+
+import (
+	"os"
+	"syscall"
+)
+
+func (d *osDisk) createUnnamed(string) (tempFile, error) { return nil, errNoMethod }
+
+func (d *osDisk) linkUnnamed(tempFile, string) error { return errNoMethod }
+
+func renameNoReplace(*os.Root, string, string) error { return syscall.ENOSYS }

@@ -1,0 +1,49 @@
+package local
+
+import (
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/windows"
+)
+
+const (
+	readFlags = os.O_RDONLY
+	// syncFlags open a file for its fsync: FlushFileBuffers wants write access.
+	syncFlags = os.O_RDWR
+)
+
+// syncHandle fsyncs a file and closes it. Directories cannot be flushed: NTFS
+// journals their changes, in order.
+func syncHandle(f *os.File) error {
+	defer f.Close() // nothing was written through it
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if info.IsDir() {
+		return nil
+	}
+	if err := f.Sync(); err != nil {
+		return &syncError{err}
+	}
+	return nil
+}
+
+func (d *osDisk) createUnnamed(string) (tempFile, error) { return nil, errNoMethod }
+
+func (d *osDisk) linkUnnamed(tempFile, string) error { return errNoMethod }
+
+// renameNoReplace renames without MOVEFILE_REPLACE_EXISTING, and returns when
+// that is on the disk.
+func renameNoReplace(r *os.Root, from, to string) error {
+	src, err := windows.UTF16PtrFromString(filepath.Join(r.Name(), filepath.FromSlash(from)))
+	if err != nil {
+		return err
+	}
+	dst, err := windows.UTF16PtrFromString(filepath.Join(r.Name(), filepath.FromSlash(to)))
+	if err != nil {
+		return err
+	}
+	return windows.MoveFileEx(src, dst, windows.MOVEFILE_WRITE_THROUGH)
+}
