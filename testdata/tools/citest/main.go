@@ -1,0 +1,86 @@
+// Command citest runs what .ci/test promises: every test under the race
+// detector, then every fuzz target for a few seconds. It lists what was
+// skipped and why, and its last line counts what ran:
+//
+//	812 passed, 0 failed, 2 skipped
+//
+// It exits 1 if anything failed or nothing ran. It is run in the root of the
+// module that it tests.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"time"
+)
+
+type options struct {
+	fuzzTime time.Duration // a target; 0: no fuzzing
+	race     bool
+	timeout  time.Duration // of one package's tests
+	packages []string
+}
+
+func main() {
+	var o options
+	flag.DurationVar(&o.fuzzTime, "fuzztime", 3*time.Second, "how long each fuzz target runs; 0 runs none")
+	flag.BoolVar(&o.race, "race", true, "use the race detector")
+	flag.DurationVar(&o.timeout, "timeout", 20*time.Minute, "how long the tests of one package may take")
+	flag.Parse()
+	o.packages = flag.Args()
+	if len(o.packages) == 0 {
+		o.packages = []string{"./..."}
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	t := newTally(os.Stdout)
+	err := run(ctx, o, t, os.Stdout)
+	if err != nil {
+		fmt.Fprintln(os.Stdout, "citest:", err)
+	}
+	t.summary()
+	if err != nil || !t.ok() {
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, o options, t *tally, out io.Writer) error {
+	if err := runTests(ctx, o, t); err != nil {
+		return err
+	}
+	if o.fuzzTime <= 0 {
+		return nil
+	}
+	return runFuzz(ctx, o, t, out)
+}
+
+// runTests runs go test and feeds its events to t. That tests fail is no
+// error of it.
+func runTests(ctx context.Context, o options, t *tally) error {
+	args := []string{"test", "-json", "-timeout=" + o.timeout.String()}
+	if o.race {
+		args = append(args, "-race")
+	}
+	cmd := exec.CommandContext(ctx, "go", append(args, o.packages...)...)
+	cmd.Stderr = os.Stderr
+	pipe, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	if err := t.read(pipe); err != nil {
+		return fmt.Errorf("read the events of go test: %w", err)
+	}
+	// An exit status that no event explains must not pass for success.
+	if err := cmd.Wait(); err != nil && t.ok() {
+		return fmt.Errorf("go test: %w", err)
+	}
+	return nil
+}
