@@ -79,14 +79,14 @@ func (s *suite) listMany() {
 func (s *suite) listStop() {
 	b := s.open()
 	for i := range 20 {
-		s.put(b, backend.Key(fmt.Sprintf("dir%d/%02d", i%2, i)), []byte("x"))
+		s.put(b, backend.Key(fmt.Sprintf("dir%d/%02d", i/10, i)), []byte("x"))
 	}
 	seq := b.List(s.Context(), "")
-	for range 2 { // a sequence can be ranged over again
+	for range 2 { // a sequence can be ranged over again, from the start
 		n := 0
-		for _, err := range seq {
-			if err != nil {
-				s.Fatalf("List yields %v", err)
+		for info, err := range seq {
+			if want := backend.Key(fmt.Sprintf("dir0/%02d", n)); err != nil || info.Key != want {
+				s.Fatalf("List yields %s, %v as number %d; want %s", info.Key, err, n, want)
 			}
 			if n++; n == 5 {
 				break
