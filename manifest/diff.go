@@ -103,12 +103,12 @@ func (d *differ) dirs(ctx context.Context, a, b chunk.ID, at place) error {
 }
 
 // align takes one step towards a state in which the next nodes can be compared:
-// it passes over a page that both lists have next, or opens one that has to be
-// read. It reports whether there was something to do.
+// it passes over a page that both lists have next, or opens one. It reports
+// whether there was something to do.
 //
-// A page is opened only if the other list cannot have it next, that is, if it is
-// not the same page and either its first name is not the other's next one, or
-// its level is not lower than the other's next page.
+// A page is opened when it cannot be equal to any that the other list still
+// has: its first name is not there any more, or it stands against another page
+// of the same level or against one of a lower level.
 func align(ctx context.Context, old, cur *cursor) (bool, error) {
 	a, b := old.ahead(), cur.ahead()
 	switch {

@@ -60,36 +60,54 @@ func Lookup(ctx context.Context, g Getter, root chunk.ID, name string) (Node, er
 	}
 }
 
-// lookup searches a page of level 0. The page is read to its end, so that a bad
-// page is refused whichever name is asked for.
+// lookup searches a page of level 0.
 func (p *pageReader) lookup(ctx context.Context, g Getter, r ref, name string) (Node, error) {
-	var n, found Node
-	last := ""
-	for i := range p.count {
-		n = Node{}
-		p.node(&n)
-		switch {
-		case p.r.Err() != nil:
-			return Node{}, pageError(r.id, p.r.Err())
-		case n.Name <= last:
-			return Node{}, pageError(r.id, fmt.Errorf("name %q after %q", n.Name, last))
-		case i == 0 && !r.root && n.Name != r.first:
-			return Node{}, pageError(r.id, fmt.Errorf("first name %q, where %q is expected", n.Name, r.first))
-		case n.Name == name:
-			found = n
+	var found Node
+	// The page is read to its end, so that a bad page is refused whichever name
+	// is asked for.
+	err := p.nodes(r, func(n *Node) error {
+		if n.Name == name {
+			found = *n
 		}
-		last = n.Name
-	}
-	if err := p.r.Done(); err != nil {
-		return Node{}, pageError(r.id, err)
-	}
-	if found.Name == "" {
+		return nil
+	})
+	switch {
+	case err != nil:
+		return Node{}, err
+	case found.Name == "":
 		return Node{}, fmt.Errorf("%q: %w", name, fs.ErrNotExist)
 	}
 	if err := loadXattrs(ctx, g, &found); err != nil {
 		return Node{}, err
 	}
 	return found, nil
+}
+
+// nodes calls fn for each node of a page of level 0. The node is valid until fn
+// returns. An error of fn is returned as it is.
+func (p *pageReader) nodes(r ref, fn func(*Node) error) error {
+	var n Node
+	last := ""
+	for range p.count {
+		n = Node{}
+		p.node(&n)
+		switch {
+		case p.r.Err() != nil:
+			return pageError(r.id, p.r.Err())
+		case n.Name <= last:
+			return pageError(r.id, fmt.Errorf("name %q after %q", n.Name, last))
+		case last == "" && !r.root && n.Name != r.first:
+			return pageError(r.id, fmt.Errorf("first name %q, where %q is expected", n.Name, r.first))
+		}
+		if err := fn(&n); err != nil {
+			return err
+		}
+		last = n.Name
+	}
+	if err := p.r.Done(); err != nil {
+		return pageError(r.id, err)
+	}
+	return nil
 }
 
 // maxDepth bounds how deep directories lie in each other. A stored tree cannot
