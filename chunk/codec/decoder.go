@@ -1,6 +1,7 @@
 package codec
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/klauspost/compress/zstd"
@@ -75,23 +76,60 @@ func (d *Decoder) decompress(dst, payload []byte, n int) ([]byte, error) {
 }
 
 // checkFrame refuses, before memory is taken for n bytes of output, payloads
-// that cannot be one frame of that much content.
+// that cannot be exactly one frame of that much content. The library accepts
+// any number of frames, of which some may be empty or skipped: then there
+// would be many encodings with bytes that no one reads.
 func checkFrame(payload []byte, n int) error {
 	var h zstd.Header
 	if err := h.Decode(payload); err != nil {
 		return err
 	}
-	// The densest block repeats one byte 128 KiB times and takes 4 bytes.
-	const densest = 128 << 10 / 4
 	switch {
 	case h.Skippable || h.DictionaryID != 0 || h.HasCheckSum:
-		return fmt.Errorf("frame is skippable, or has a dictionary or a checksum")
+		return errors.New("frame is skippable, or has a dictionary or a checksum")
 	case h.HasFCS && h.FrameContentSize != uint64(n):
 		return fmt.Errorf("frame of %d bytes, %d stated", h.FrameContentSize, n)
-	case n > len(payload)*densest:
-		return fmt.Errorf("frame of %d bytes cannot hold %d", len(payload), n)
+	}
+	most, size := frameBlocks(payload[h.HeaderSize:])
+	switch {
+	case size < 0:
+		return errors.New("frame is cut off")
+	case h.HeaderSize+size != len(payload):
+		return fmt.Errorf("%d bytes after the frame", len(payload)-h.HeaderSize-size)
+	case n > most:
+		return fmt.Errorf("frame holds at most %d bytes, %d stated", most, n)
 	}
 	return nil
+}
+
+// frameBlocks walks the blocks of a frame (RFC 8878, section 3.1.1.2) and
+// returns how much content they can have, and their length in bytes: -1 if the
+// last one is not there.
+func frameBlocks(p []byte) (most, size int) {
+	const (
+		headSize   = 3 // last u1 | type u2 | size u21, little-endian
+		maxContent = 128 << 10
+	)
+	for at := 0; len(p)-at >= headSize; {
+		head := int(p[at]) | int(p[at+1])<<8 | int(p[at+2])<<16
+		n := head >> 3
+		at += headSize
+		switch head >> 1 & 3 {
+		case 0: // as it is
+			most, at = most+n, at+n
+		case 1: // one byte, n times
+			most, at = most+n, at+1
+		default: // compressed; 3 is reserved and left to the decoder
+			most, at = most+maxContent, at+n
+		}
+		if at > len(p) {
+			return most, -1
+		}
+		if head&1 == 1 {
+			return most, at
+		}
+	}
+	return most, -1
 }
 
 // Scratch returns a buffer of n bytes with any content, for what its owner
