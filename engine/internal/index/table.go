@@ -7,6 +7,7 @@ import (
 	"hash/crc32"
 	"io"
 	"os"
+	"slices"
 
 	"github.com/dgraph-io/badger/v4/fb"
 )
@@ -68,58 +69,64 @@ func splitChecksum(b []byte) (rest, checksum []byte, err error) {
 	return b[:end-int(n)], b[end-int(n) : end], nil
 }
 
-// verifyTable checks every checksum of a table of size bytes. It reads it into
-// buf, and returns that for the next.
-func verifyTable(path string, size int64, buf []byte) ([]byte, error) {
+// A tableVerifier verifies one table after the other.
+type tableVerifier struct {
+	last uint64 // the highest commit number in any table
+	buf  []byte
+}
+
+// verify checks every checksum of a table of size bytes.
+func (v *tableVerifier) verify(path string, size int64) error {
 	if size > maxTable {
-		return buf, fmt.Errorf("%w: %d bytes", ErrDamaged, size)
+		return fmt.Errorf("%w: %d bytes", ErrDamaged, size)
 	}
 	f, err := os.Open(path)
 	if err != nil {
-		return buf, err
-	}
-	defer f.Close()
-	if int64(cap(buf)) < size {
-		buf = make([]byte, size)
-	}
-	buf = buf[:size]
-	if _, err := io.ReadFull(f, buf); err != nil {
-		return buf, err
-	}
-	return buf, checkTable(buf)
-}
-
-// checkTable is verifyTable of the bytes of a table.
-func checkTable(b []byte) error {
-	index, start, err := checkIndex(b)
-	if err != nil {
 		return err
 	}
-	return eachBlock(index, start, func(_ int, offset, length int64) error {
+	defer f.Close()
+	v.buf = slices.Grow(v.buf[:0], int(size))[:size]
+	if _, err := io.ReadFull(f, v.buf); err != nil {
+		return err
+	}
+	last, err := checkTable(v.buf)
+	v.last = max(v.last, last)
+	return err
+}
+
+// checkTable checks every checksum of a table, and returns the highest commit
+// number in it.
+func checkTable(b []byte) (last uint64, err error) {
+	index, start, err := checkIndex(b)
+	if err != nil {
+		return 0, err
+	}
+	return index.MaxVersion(), eachBlock(index, start, func(_ int, offset, length int64) error {
 		return checkBlock(b[offset : offset+length])
 	})
 }
 
-// skimTable checks what Badger reads when it opens a table: the index and the
-// last block.
-func skimTable(path string, size int64) error {
+// skim checks what Badger reads when it opens a table: the index and the last
+// block.
+func (v *tableVerifier) skim(path string, size int64) error {
 	f, err := os.Open(path)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	// The index has about 5 % of a table.
+	// The index takes about 5 % of a table.
 	tail := make([]byte, min(size, 1<<20))
 	if _, err := f.ReadAt(tail, size-int64(len(tail))); err != nil {
 		return err
 	}
-	index, inTail, err := checkIndex(tail)
+	index, start, err := checkIndex(tail)
 	if err != nil {
 		return err
 	}
-	last := index.OffsetsLength() - 1
-	return eachBlock(index, inTail+size-int64(len(tail)), func(i int, offset, length int64) error {
-		if i < last {
+	v.last = max(v.last, index.MaxVersion())
+	final := index.OffsetsLength() - 1
+	return eachBlock(index, start+size-int64(len(tail)), func(i int, offset, length int64) error {
+		if i < final {
 			return nil
 		}
 		block := make([]byte, length)

@@ -57,10 +57,11 @@ func verify(dir string, budget int64) error {
 	if !clean {
 		budget = 1<<63 - 1
 	}
-	if err := verifyTables(dir, files, budget); err != nil {
+	last, err := verifyTables(dir, files, budget)
+	if err != nil {
 		return err
 	}
-	return verifyLogs(dir, files.logs)
+	return verifyLogs(dir, files.logs, last)
 }
 
 // A fileList is what a database directory holds.
@@ -187,52 +188,58 @@ func markClean(dir string) error {
 }
 
 // verifyTables checks the tables that MANIFEST lists, whole ones up to budget
-// bytes.
-func verifyTables(dir string, list fileList, budget int64) error {
-	if list.manifest <= 0 {
-		if len(list.tables)+len(list.logs) > 0 || list.manifest == 0 {
-			return fmt.Errorf("%w: no MANIFEST", ErrDamaged)
-		}
-		return nil
+// bytes. It returns the number of the last commit in them.
+func verifyTables(dir string, list fileList, budget int64) (last uint64, err error) {
+	if list.manifest < 0 && len(list.tables)+len(list.logs) == 0 {
+		return 0, nil // as Badger was not begun
 	}
-	manifest, err := replayManifest(filepath.Join(dir, manifestName))
+	manifest, err := readManifest(filepath.Join(dir, manifestName))
 	if err != nil {
-		return err
+		return 0, err
 	}
 	numbers := make([]uint64, 0, len(manifest.Tables))
 	for n, t := range manifest.Tables {
 		if t.KeyID != 0 || t.Compression != 0 || t.Level >= 7 {
-			return fmt.Errorf("%w: table %d is not one of ours", ErrDamaged, n)
+			return 0, fmt.Errorf("%w: table %d is not one of ours", ErrDamaged, n)
 		}
 		numbers = append(numbers, n)
 	}
 	rand.Shuffle(len(numbers), func(i, j int) { numbers[i], numbers[j] = numbers[j], numbers[i] })
-	var buf []byte
+	var v tableVerifier
 	for _, n := range numbers {
 		size, ok := list.tables[n]
 		if !ok {
-			return fmt.Errorf("%w: table %d is missing", ErrDamaged, n)
+			return 0, fmt.Errorf("%w: table %d is missing", ErrDamaged, n)
 		}
 		path := filepath.Join(dir, fmt.Sprintf("%06d.sst", n))
 		if size <= budget {
 			budget -= size
-			buf, err = verifyTable(path, size, buf)
+			err = v.verify(path, size)
 		} else {
-			err = skimTable(path, size)
+			err = v.skim(path, size)
 		}
 		if err != nil {
-			return fmt.Errorf("table %d: %w", n, err)
+			return 0, fmt.Errorf("table %d: %w", n, err)
 		}
 	}
-	return nil
+	return v.last, nil
 }
 
-func replayManifest(path string) (badger.Manifest, error) {
+// readManifest reads MANIFEST with Badger's own code, in this goroutine. A
+// record in part at the end is damage: a kill does not leave one.
+func readManifest(path string) (badger.Manifest, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return badger.Manifest{}, err
 	}
 	defer f.Close()
-	m, _, err := badger.ReplayManifestFile(f, 0, badger.DefaultOptions("").WithLogger(nil))
+	info, err := f.Stat()
+	if err != nil {
+		return badger.Manifest{}, err
+	}
+	m, end, err := badger.ReplayManifestFile(f, 0, badger.DefaultOptions("").WithLogger(nil))
+	if err == nil && end != info.Size() {
+		err = errors.New("MANIFEST is cut short")
+	}
 	return m, damage(err)
 }

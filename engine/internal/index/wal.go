@@ -24,53 +24,63 @@ import (
 // unfinished transaction at the end of the last log, and of that at most one
 // entry in part. Any other gap is damage, and what lies behind it must not be
 // believed: it could be the mark of a segment whose entries were in the gap.
+// Commits are numbered one by one, and each key ends with the number, as
+// 1<<64-1-n in 8 bytes: so a gap shows even if a whole table or log is missing.
 const (
 	logHeader = 20
 	bitFinTxn = 1 << 7
 
-	// maxEntry is more than any entry of ours has, in bytes.
+	// maxEntry is more than any key, value or entry of ours has, in bytes.
 	maxEntry = 256
 	// maxLog is more than any log has: twice the memtable, in bytes.
 	maxLog = 64 << 20
 )
 
-// verifyLogs checks the logs, and removes a last one that was not begun, which
-// Badger refuses.
-func verifyLogs(dir string, logs []logInfo) error {
+// verifyLogs checks the logs that follow commit number last, and removes a last
+// log that was not begun, which Badger refuses.
+func verifyLogs(dir string, logs []logInfo, last uint64) error {
 	for i, l := range logs {
 		path := filepath.Join(dir, fmt.Sprintf("%05d.mem", l.number))
-		last := i == len(logs)-1
-		if l.size == 0 && last {
+		final := i == len(logs)-1
+		if l.size == 0 && final {
 			return os.Remove(path)
 		}
-		if l.size > maxLog || i > 0 && l.number != logs[i-1].number+1 {
-			return fmt.Errorf("%w: log %d", ErrDamaged, l.number)
+		if l.size > maxLog {
+			return fmt.Errorf("log %d: %w: %d bytes", l.number, ErrDamaged, l.size)
 		}
 		b, err := os.ReadFile(path)
 		if err != nil {
 			return err
 		}
-		if whole, err := checkLog(b); err != nil || !whole && !last {
+		var whole bool
+		if last, whole, err = checkLog(b, last); err != nil {
+			return fmt.Errorf("log %d: %w", l.number, err)
+		}
+		if !whole && !final {
 			return fmt.Errorf("log %d: %w: unfinished, and not the last", l.number, ErrDamaged)
 		}
 	}
 	return nil
 }
 
-// checkLog returns an error if the log in b is damaged, and whether it ends
-// with a whole transaction.
-func checkLog(b []byte) (whole bool, err error) {
+// checkLog checks the log in b, which follows commit number last. It returns
+// the number of the last commit, and whether the log ends with a whole one.
+func checkLog(b []byte, last uint64) (_ uint64, whole bool, err error) {
 	if len(b) < logHeader || binary.BigEndian.Uint64(b) != 0 {
-		return false, fmt.Errorf("%w: no header", ErrDamaged)
+		return 0, false, fmt.Errorf("%w: no header", ErrDamaged)
 	}
 	b = b[logHeader:]
 	whole = true
 	for {
-		n, meta := cutEntry(b)
+		e, n := cutEntry(b)
 		if n == 0 {
 			break
 		}
-		whole = meta&bitFinTxn != 0
+		if e.commit > last && e.commit != last+1 {
+			return 0, false, fmt.Errorf("%w: commit %d after %d", ErrDamaged, e.commit, last)
+		}
+		last = max(last, e.commit)
+		whole = e.meta&bitFinTxn != 0
 		b = b[n:]
 	}
 	for i, c := range b {
@@ -78,35 +88,42 @@ func checkLog(b []byte) (whole bool, err error) {
 			continue
 		}
 		if i >= maxEntry {
-			return false, fmt.Errorf("%w: a gap", ErrDamaged)
+			return 0, false, fmt.Errorf("%w: a gap", ErrDamaged)
 		}
 		whole = false
 	}
-	return whole, nil
+	return last, whole, nil
 }
 
-// cutEntry returns the length of the entry at the start of b, 0 if there is no
-// valid one, and its meta byte.
-func cutEntry(b []byte) (n int, meta byte) {
+// A logEntry is what matters of an entry.
+type logEntry struct {
+	meta   byte
+	commit uint64
+}
+
+// cutEntry returns the entry at the start of b and its length, which is 0 if
+// there is no valid one.
+func cutEntry(b []byte) (e logEntry, n int) {
 	if len(b) < 2 {
-		return 0, 0
+		return e, 0
 	}
 	n = 2
 	var fields [3]uint64 // key length, value length, expiry
 	for i := range fields {
 		v, w := binary.Uvarint(b[n:])
 		if w <= 0 {
-			return 0, 0
+			return e, 0
 		}
 		fields[i] = v
 		n += w
 	}
-	if fields[0] == 0 || fields[0] > maxEntry || fields[1] > maxEntry {
-		return 0, 0
+	if fields[0] < 8 || fields[0] > maxEntry || fields[1] > maxEntry {
+		return e, 0
 	}
-	n += int(fields[0] + fields[1])
+	keyEnd := n + int(fields[0])
+	n = keyEnd + int(fields[1])
 	if len(b) < n+4 || binary.BigEndian.Uint32(b[n:]) != crc32.Checksum(b[:n], crcTable()) {
-		return 0, 0
+		return e, 0
 	}
-	return n + 4, b[0]
+	return logEntry{meta: b[0], commit: ^binary.BigEndian.Uint64(b[keyEnd-8:])}, n + 4
 }
