@@ -43,9 +43,10 @@ func BlockOpener(key seal.Key, repo [16]byte, birth seal.Header) (*seal.Opener, 
 }
 
 // OpenBlock opens and decodes one sealed block and appends its content to dst.
-// limit is the length in bytes that the content may have: Raw of the block.
-// Errors wrap ErrCorrupt and leave dst as it was. OpenBlock uses d's scratch
-// buffer and retains nothing. The chunks are not hashed; that is the caller's.
+// limit is the length in bytes that the content may have: Raw of the block. It
+// may be shorter, if a broken program sealed it: that, and the hashes of the
+// chunks, is for the caller to check. Errors wrap ErrCorrupt and leave dst as
+// it was. OpenBlock uses d's scratch buffer and retains nothing.
 func OpenBlock(o *seal.Opener, d *codec.Decoder, dst, sealed []byte, number uint32, limit int) ([]byte, error) {
 	plain, err := o.Open(d.Scratch(len(sealed))[:0], sealed, uint64(number), seal.More)
 	if err != nil {

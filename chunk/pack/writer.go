@@ -71,9 +71,9 @@ func newWriter(c Config, sealer *seal.Writer) (*Writer, error) {
 // Add seals the encoded block of chunks, which codec.Encoder.Encode made from
 // their content, and adds it to the pack. Before that it opens the sealed
 // block again, decodes it and hashes every chunk: if that does not give the
-// chunks, Add returns ErrVerify and the pack stays as it was. It also does for
-// ErrInvalid and ErrFull. v may be nil: then the Writer makes one of its own. Add retains
-// neither chunks nor encoded.
+// chunks, Add returns ErrVerify. The pack stays as it was then, and also for
+// ErrInvalid and ErrFull. v may be nil: then the Writer makes one of its own.
+// Add retains neither chunks nor encoded.
 func (w *Writer) Add(chunks []Chunk, encoded []byte, v *Verifier) error {
 	if w.err != nil {
 		return w.err
@@ -109,7 +109,7 @@ func (w *Writer) Add(chunks []Chunk, encoded []byte, v *Verifier) error {
 		return fmt.Errorf("add block: %w", err)
 	}
 	b.Number = uint32(number)
-	w.append(out, b)
+	w.take(out, b)
 	return nil
 }
 
@@ -117,8 +117,7 @@ func (w *Writer) Add(chunks []Chunk, encoded []byte, v *Verifier) error {
 // the raw length and the chunks; birth is the header that the block was first
 // sealed under, of the kind of this pack. The block is not opened, and the key
 // it is sealed under need not be known. Errors are ErrInvalid and ErrFull;
-// they leave the pack as it was. AddSealed retains none of its arguments but
-// the birth's envelope.
+// they leave the pack as it was. AddSealed retains none of its arguments.
 func (w *Writer) AddSealed(b Block, birth seal.Header, sealed []byte) error {
 	if w.err != nil {
 		return w.err
@@ -144,15 +143,16 @@ func (w *Writer) AddSealed(b Block, birth seal.Header, sealed []byte) error {
 	}
 	if i < 0 {
 		i = len(w.table.Births)
+		birth.Envelope = bytes.Clone(birth.Envelope)
 		w.table.Births = append(w.table.Births, birth)
 		w.size += extra
 	}
 	b.Birth = uint32(i) + 1
-	w.append(append(w.buf, sealed...), b)
+	w.take(append(w.buf, sealed...), b)
 	return nil
 }
 
-func (w *Writer) append(out []byte, b Block) {
+func (w *Writer) take(out []byte, b Block) {
 	w.buf = out
 	w.size += b.tableSize()
 	b.Chunks = slices.Clone(b.Chunks)
@@ -207,7 +207,8 @@ func (w *Writer) ID() ID {
 	return w.sealer.Header().Name()
 }
 
-// Size returns the size in bytes that the pack would have without padding.
+// Size returns the size in bytes that the pack would have without padding, or
+// slightly more.
 func (w *Writer) Size() int {
 	return len(w.buf) + footerSize(w.size)
 }
