@@ -42,6 +42,7 @@ var (
 // A Place says where a chunk lies.
 type Place struct {
 	Pack    uint64 // pack number, given by the commit log; below 1<<40
+	Check   uint32 // from the pack's ID: in another history the number names another pack
 	Offset  uint32 // of the sealed block in the pack object, bytes
 	Stored  uint32 // length of the sealed block, bytes
 	Block   uint32 // part number under which the block was sealed at its birth

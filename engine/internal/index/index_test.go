@@ -5,8 +5,10 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 
+	"github.com/dgraph-io/badger/v4"
 	"github.com/zeebo/blake3"
 
 	"github.com/cairn-backup/cairn/chunk"
@@ -246,4 +248,124 @@ func TestReadOnlyWritesNothing(t *testing.T) {
 	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("Stat(%s) = %v, want not exist", dir, err)
 	}
+}
+
+func TestNoSpace(t *testing.T) {
+	x := mustOpen(t, Options{Dir: t.TempDir()})
+	d, ok := x.store.(*disk)
+	if !ok {
+		t.Fatal("not on disk")
+	}
+	free := uint64(minFree)
+	d.free = func(string) (uint64, error) {
+		free -= 1 << 10 // goes down with every batch
+		return free + 3<<10, nil
+	}
+	if err := x.Insert(entries(0, 10*batchSize)); !errors.Is(err, ErrNoSpace) || errors.Is(err, ErrDamaged) {
+		t.Errorf("Insert = %v, want ErrNoSpace", err)
+	}
+	if n, err := x.Count(); n != 3*batchSize || err != nil {
+		t.Errorf("Count() = %d, %v, want the batches that had room", n, err)
+	}
+	if err := x.SetTag(Tag{N: 1}); !errors.Is(err, ErrNoSpace) {
+		t.Errorf("SetTag = %v, want ErrNoSpace", err)
+	}
+}
+
+func TestOpenUnwritable(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{path, filepath.Join(path, "sub")} {
+		if x, err := Open(Options{Dir: dir}); err == nil || x != nil {
+			t.Errorf("Open(%s) = %v, %v, want an error", dir, x, err)
+		}
+	}
+}
+
+// A panic in Badger, and a database that cannot be opened again, are damage
+// that Reset mends.
+func TestPanicIsDamage(t *testing.T) {
+	dir := t.TempDir()
+	x := mustOpen(t, Options{Dir: dir})
+	mustInsert(t, x, entries(0, 10))
+	d, ok := x.store.(*disk)
+	if !ok {
+		t.Fatal("not on disk")
+	}
+	d.db = new(badger.DB) // its methods panic
+	if _, _, err := x.Lookup(id(1)); !errors.Is(err, ErrDamaged) {
+		t.Errorf("Lookup = %v, want ErrDamaged", err)
+	}
+	if err := x.Insert(entries(0, 1)); !errors.Is(err, ErrDamaged) {
+		t.Errorf("Insert = %v, want ErrDamaged", err)
+	}
+	if _, ok := x.Tag(); ok {
+		t.Error("Tag() of a broken index = true")
+	}
+	if err := x.Reset(); err != nil {
+		t.Fatalf("Reset = %v", err)
+	}
+	mustInsert(t, x, entries(20, 30))
+	checkAll(t, x, 20, 30)
+	mustClose(t, x)
+	checkAll(t, mustOpen(t, Options{Dir: dir}), 20, 30)
+}
+
+// The directory may go while the index is open.
+func TestDeletedWhileOpen(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "index")
+	x := mustOpen(t, Options{Dir: dir})
+	mustInsert(t, x, entries(0, 10))
+	if err := os.RemoveAll(dir); err != nil {
+		t.Skip(err) // Windows keeps open files
+	}
+	checkAll(t, x, 0, 10)
+	if err := x.Reset(); err != nil {
+		t.Fatalf("Reset = %v", err)
+	}
+	mustInsert(t, x, entries(20, 30))
+	checkAll(t, x, 20, 30)
+	mustClose(t, x)
+	checkAll(t, mustOpen(t, Options{Dir: dir}), 20, 30)
+}
+
+func TestConcurrentUse(t *testing.T) {
+	both(t, func(t *testing.T, x *Index) {
+		var wg sync.WaitGroup
+		for w := range 6 {
+			wg.Go(func() {
+				for n := range 30 {
+					from := (w*30 + n) * 20
+					es := entries(from, from+20)
+					if w == 0 && n%10 == 9 {
+						if err := x.Reset(); err != nil {
+							t.Errorf("Reset = %v", err)
+						}
+					}
+					if err := errors.Join(x.Insert(es), x.MarkLoaded(segment(n)), x.SetTag(Tag{N: uint64(n)})); err != nil {
+						t.Errorf("writing: %v", err)
+					}
+					places, found, err := lookupAll(x, es)
+					if err != nil {
+						t.Errorf("LookupMany = %v", err)
+					}
+					for i := range es {
+						if found[i] && places[i] != es[i].Place {
+							t.Errorf("Lookup(%d) = %+v, want %+v", from+i, places[i], es[i].Place)
+						}
+					}
+					if _, err := x.Loaded(); err != nil {
+						t.Errorf("Loaded = %v", err)
+					}
+					x.Tag()
+				}
+			})
+		}
+		wg.Wait()
+		if x.Damaged() {
+			t.Error("Damaged() = true")
+		}
+	})
 }

@@ -11,7 +11,7 @@ import (
 
 // Keys and values, integers big-endian:
 //
-//	chunk     'c'  fold 16                → place 26, check 8
+//	chunk     'c'  fold 16                → place 30, check 8
 //	segment   's'  segment 16             → check 8
 //	tag       't'                         → n 8, hash 32, check 8
 //	schema    'v'                         → version 1, repository 16, check 8
@@ -21,7 +21,7 @@ import (
 // and the index is a fifth smaller than with whole IDs.
 //
 // place is: flags 1 (bit 0 foreign), pack 5, offset 4, stored 4, block 4,
-// start 4, length 4. check is keyed BLAKE3, cut to 8 bytes, over the kind, the
+// start 4, length 4, pack check 4. check is keyed BLAKE3, cut to 8 bytes, over the kind, the
 // chunk ID or what else the key says, and the rest of the value.
 const (
 	kindChunk   = 'c'
@@ -29,11 +29,11 @@ const (
 	kindTag     = 't'
 	kindSchema  = 'v'
 
-	schemaVersion = 1
+	schemaVersion = 2
 
 	foldSize    = 16
 	keySize     = 1 + foldSize
-	placeSize   = 26
+	placeSize   = 30
 	checkSize   = 8
 	valueSize   = placeSize + checkSize
 	flagForeign = 1
@@ -67,7 +67,8 @@ func appendPlace(dst []byte, p Place) []byte {
 	dst = binary.BigEndian.AppendUint32(dst, p.Stored)
 	dst = binary.BigEndian.AppendUint32(dst, p.Block)
 	dst = binary.BigEndian.AppendUint32(dst, p.Start)
-	return binary.BigEndian.AppendUint32(dst, p.Length)
+	dst = binary.BigEndian.AppendUint32(dst, p.Length)
+	return binary.BigEndian.AppendUint32(dst, p.Check)
 }
 
 // readPlace is the inverse of appendPlace. It reads any placeSize bytes.
@@ -80,6 +81,7 @@ func readPlace(b []byte) Place {
 		Block:   binary.BigEndian.Uint32(b[14:]),
 		Start:   binary.BigEndian.Uint32(b[18:]),
 		Length:  binary.BigEndian.Uint32(b[22:]),
+		Check:   binary.BigEndian.Uint32(b[26:]),
 	}
 }
 

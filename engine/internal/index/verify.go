@@ -155,10 +155,11 @@ func digest(dir string, list fileList) ([]byte, error) {
 }
 
 // isClean reports whether the database was closed in order. A CLEAN that does
-// not describe the files is damage.
+// not describe the files is damage, but an empty one is what a power failure
+// leaves of it, as it is not synced.
 func isClean(dir string, list fileList) (bool, error) {
 	stored, err := os.ReadFile(filepath.Join(dir, cleanName))
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || err == nil && len(stored) == 0 {
 		return false, nil
 	}
 	if err != nil {
