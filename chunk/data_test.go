@@ -2,6 +2,7 @@ package chunk
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"math/rand/v2"
 	"strings"
@@ -22,7 +23,7 @@ func cuts(t rapid.TB, s *Splitter, r io.Reader, want []byte) []int {
 	s.Reset(r)
 	for at := 0; ; {
 		c, err := s.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			if at != len(want) {
 				t.Fatalf("chunks end at byte %d, want %d", at, len(want))
 			}
@@ -48,7 +49,7 @@ func oracle(t rapid.TB, pol Pol, p Profile, data []byte) []int {
 	var lengths []int
 	for buf := make([]byte, 0, p.Max); ; {
 		ch, err := c.Next(buf)
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return lengths
 		}
 		if err != nil {

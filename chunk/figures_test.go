@@ -3,6 +3,7 @@ package chunk
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -90,7 +91,7 @@ func (f *figureStore) add(r io.Reader) error {
 	f.s.Reset(r)
 	for {
 		c, err := f.s.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {
@@ -149,7 +150,7 @@ func figureTree(t *testing.T, p Profile) string {
 func figureCPU(p Profile, fill pageFunc) float64 {
 	data := make([]byte, 128<<20)
 	for i := range len(data) / figurePage {
-		fill(data[i*figurePage:(i+1)*figurePage], uint64(i), false)
+		fill(data[i*figurePage:(i+1)*figurePage], uint64(i), 0)
 	}
 	best := time.Hour
 	f := newFigureStore(p)
@@ -178,37 +179,34 @@ func openFigure(t *testing.T, path string) io.Reader {
 	return f
 }
 
-// scattered returns figureUpdates different page numbers.
-func scattered(seed uint64) map[uint64]bool {
+// scattered returns version 1 for figureUpdates different page numbers.
+func scattered(seed uint64) map[uint64]byte {
 	r := rand.New(rand.NewPCG(seed, 4))
-	pages := map[uint64]bool{}
+	pages := map[uint64]byte{}
 	for len(pages) < figureUpdates {
-		pages[r.Uint64N(figurePages)] = true
+		pages[r.Uint64N(figurePages)] = 1
 	}
 	return pages
 }
 
-// A pageFunc fills page with what page number n holds, before or after its
-// update, and returns it.
-type pageFunc func(page []byte, n uint64, updated bool) []byte
+// A pageFunc fills page with what page number n holds in version 0 or, after its
+// update, 1, and returns it.
+type pageFunc func(page []byte, n uint64, version byte) []byte
 
-func fillRandom(p []byte, n uint64, updated bool) {
-	key := [32]byte{0: byte(n), 1: byte(n >> 8), 2: byte(n >> 16), 3: byte(n >> 24)}
-	if updated {
-		key[8] = 1
-	}
+func fillRandom(p []byte, n uint64, version byte) {
+	key := [32]byte{0: byte(n), 1: byte(n >> 8), 2: byte(n >> 16), 3: byte(n >> 24), 8: version}
 	_, _ = rand.NewChaCha8(key).Read(p) // documented never to fail
 }
 
-func randomPage(page []byte, n uint64, updated bool) []byte {
-	fillRandom(page, n, updated)
+func randomPage(page []byte, n uint64, version byte) []byte {
+	fillRandom(page, n, version)
 	return page
 }
 
 // growingPage updates a page by one byte in front of it.
-func growingPage(page []byte, n uint64, updated bool) []byte {
-	fillRandom(page, n, false)
-	if !updated {
+func growingPage(page []byte, n uint64, version byte) []byte {
+	fillRandom(page, n, 0)
+	if version == 0 {
 		return page
 	}
 	return append([]byte{byte(n)}, page...)
@@ -217,22 +215,22 @@ func growingPage(page []byte, n uint64, updated bool) []byte {
 // databasePage is a leaf of a B-tree of rows of up to 400 bytes, filled in order
 // as SQLite does: header and cell pointers, then zeros where no further row
 // fitted, then the rows.
-func databasePage(page []byte, n uint64, updated bool) []byte {
-	fillRandom(page, n, updated)
+func databasePage(page []byte, n uint64, version byte) []byte {
+	fillRandom(page, n, version)
 	gap := int(page[0]) * 400 / 255
 	clear(page[60 : 60+gap])
 	return page
 }
 
-// newPages returns a stream of figurePages pages, of which those in updates
-// have been updated.
-func newPages(fill pageFunc, updates map[uint64]bool) io.Reader {
+// newPages returns a stream of figurePages pages in the versions that updates
+// says, or 0.
+func newPages(fill pageFunc, updates map[uint64]byte) io.Reader {
 	return bufio.NewReaderSize(&pageReader{fill: fill, updates: updates}, 1<<20)
 }
 
 type pageReader struct {
 	fill    pageFunc
-	updates map[uint64]bool
+	updates map[uint64]byte
 	next    uint64
 	page    [figurePage]byte
 	rest    []byte

@@ -99,7 +99,8 @@ func (t *tables) firstInBlock(p *[windowSize + blockSize]byte, mask uint64) int 
 		lane1, lane2, lane3 = laneSize, 2 * laneSize, 3 * laneSize
 		in                  = windowSize
 	)
-	d0, d1, d2, d3 := t.warmUp(p)
+	d := t.warmUp(p)
+	d0, d1, d2, d3 := d[0], d[1], d[2], d[3]
 	found, before := -1, lanes // the first candidate so far, and its lane
 	for i := range laneSize {
 		d0 = (uint64(p[i+in])<<topShift ^ t.out[p[i]] ^ d0<<8) ^ t.mod[d0>>56]
@@ -124,20 +125,20 @@ func (t *tables) firstInBlock(p *[windowSize + blockSize]byte, mask uint64) int 
 
 // warmUp returns the digests of the 64 bytes before each lane. The first six
 // bytes are less than P and so are their own digest.
-func (t *tables) warmUp(p *[windowSize + blockSize]byte) (d0, d1, d2, d3 uint64) {
+func (t *tables) warmUp(p *[windowSize + blockSize]byte) [lanes]uint64 {
 	const (
 		lane1, lane2, lane3 = laneSize, 2 * laneSize, 3 * laneSize
 		six                 = 6
 	)
-	d0 = binary.BigEndian.Uint64(p[0:]) >> 16 << topShift
-	d1 = binary.BigEndian.Uint64(p[lane1:]) >> 16 << topShift
-	d2 = binary.BigEndian.Uint64(p[lane2:]) >> 16 << topShift
-	d3 = binary.BigEndian.Uint64(p[lane3:]) >> 16 << topShift
+	d0 := binary.BigEndian.Uint64(p[0:]) >> 16 << topShift
+	d1 := binary.BigEndian.Uint64(p[lane1:]) >> 16 << topShift
+	d2 := binary.BigEndian.Uint64(p[lane2:]) >> 16 << topShift
+	d3 := binary.BigEndian.Uint64(p[lane3:]) >> 16 << topShift
 	for i := six; i < windowSize; i++ {
 		d0 = (uint64(p[i])<<topShift ^ d0<<8) ^ t.mod[d0>>56]
 		d1 = (uint64(p[i+lane1])<<topShift ^ d1<<8) ^ t.mod[d1>>56]
 		d2 = (uint64(p[i+lane2])<<topShift ^ d2<<8) ^ t.mod[d2>>56]
 		d3 = (uint64(p[i+lane3])<<topShift ^ d3<<8) ^ t.mod[d3>>56]
 	}
-	return d0, d1, d2, d3
+	return [lanes]uint64{d0, d1, d2, d3}
 }

@@ -26,7 +26,7 @@ func testProfiles() []Profile {
 }
 
 func TestSplitterSameCuts(t *testing.T) {
-	const size = 5<<20 + 4711
+	const size = 10<<20 + 4711 // more than the largest Max
 	data := map[string][]byte{
 		"random":   randomBytes(1, size),
 		"text":     textBytes(1, size),
@@ -42,6 +42,7 @@ func TestSplitterSameCuts(t *testing.T) {
 	for _, p := range testProfiles() {
 		s := newSplitter(t, testPol, p)
 		for name, d := range data {
+			d = d[:min(len(d), 3<<19+2*p.Max)]
 			t.Run(p.Name+"/"+name, func(t *testing.T) {
 				checkSameCuts(t, cuts(t, s, bytes.NewReader(d), d), oracle(t, testPol, p, d))
 			})
@@ -60,8 +61,8 @@ func TestSplitterSameCutsAtBoundaries(t *testing.T) {
 		for _, size := range []int{0, windowSize, p.Min, p.Min + laneSize, p.Min + blockSize, p.Max, 2 * p.Max,
 			readSize, 2 * readSize, p.Max + 2*readSize} {
 			for _, d := range []int{-65, -64, -63, -2, -1, 0, 1, 2, 63, 64, 65} {
-				if size+d < 0 {
-					continue
+				if size+d < 0 || size >= readSize && d != d/64*64 && d != -1 && d != 1 {
+					continue // long streams take too long for all of them
 				}
 				for name, data := range map[string][]byte{
 					"random": randomBytes(2, size+d), "zeros": make([]byte, size+d),
@@ -188,7 +189,7 @@ func TestSplitterErrors(t *testing.T) {
 				}
 				// An error is over with the stream it came from.
 				checkSameCuts(t, cuts(t, s, bytes.NewReader(data), data), oracle(t, pol, General(), data))
-				if _, again := s.Next(); again != io.EOF {
+				if _, again := s.Next(); !errors.Is(again, io.EOF) {
 					t.Errorf("Next() after the end = %v, want io.EOF", again)
 				}
 			})
@@ -220,11 +221,11 @@ func (c countReader) Read([]byte) (int, error) { return int(c), nil }
 func TestSplitterWithoutStream(t *testing.T) {
 	for _, pol := range []Pol{testPol, 0x1000000af} {
 		s := newSplitter(t, pol, General())
-		if _, err := s.Next(); err != io.EOF {
+		if _, err := s.Next(); !errors.Is(err, io.EOF) {
 			t.Errorf("Next() before Reset = %v, want io.EOF", err)
 		}
 		s.Reset(nil)
-		if _, err := s.Next(); err != io.EOF {
+		if _, err := s.Next(); !errors.Is(err, io.EOF) {
 			t.Errorf("Next() after Reset(nil) = %v, want io.EOF", err)
 		}
 	}
@@ -240,7 +241,7 @@ func TestSplitterChunkMayBeChanged(t *testing.T) {
 	var got []int
 	for {
 		c, err := s.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
