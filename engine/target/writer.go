@@ -1,0 +1,379 @@
+package target
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/cairn-backup/cairn/manifest"
+)
+
+// A dirWriter restores into a directory.
+type dirWriter struct {
+	path    string
+	noOwner bool
+	created bool     // Begin made the directory
+	before  meta     // what the directory was like
+	folders *folders // open directories
+
+	open                    atomic.Int64 // files
+	owners, devices, xattrs atomic.Uint64
+
+	mu      sync.Mutex // guards what follows
+	done    bool       // committed or aborted
+	dirs    map[string]*dirState
+	order   []*dirState       // every directory after the one that it lies in
+	entries []string          // made in a directory that was there before
+	links   map[uint64]string // the first name of each group of hard links
+}
+
+// A dirState is a directory that was made, or is being made.
+type dirState struct {
+	path  string
+	ready chan struct{} // closed when it is made, or cannot be
+	err   error         // why not; read after ready
+
+	meta    *meta // to be set at Commit; nil: none is known
+	applied bool  // meta was set, and may forbid to go on
+}
+
+// A meta is the metadata of an entry.
+type meta struct {
+	mode     uint32
+	uid, gid uint32
+	mtime    manifest.Time
+	xattrs   []manifest.Xattr
+}
+
+func metaOf(n manifest.Node) meta {
+	return meta{mode: n.Mode & 0o7777, uid: n.UID, gid: n.GID, mtime: n.MTime, xattrs: n.Xattrs}
+}
+
+var _ Writer = (*dirWriter)(nil)
+
+// Skipped returns what was left out so far.
+func (w *dirWriter) Skipped() Skipped {
+	return Skipped{Owners: w.owners.Load(), Devices: w.devices.Load(), Xattrs: w.xattrs.Load()}
+}
+
+// fail returns err as an error of the entry at path.
+func (w *dirWriter) fail(op, path string, err error) error {
+	if known := (*Error)(nil); errors.As(err, &known) {
+		return err
+	}
+	if path == "" {
+		path = w.path
+	} else {
+		path = strings.TrimSuffix(w.path, "/") + "/" + path
+	}
+	err = cause(err)
+	if outOfSpace(err) && !errors.Is(err, ErrNoSpace) {
+		err = fmt.Errorf("%w: %w", ErrNoSpace, err)
+	}
+	return &Error{Op: op, Path: path, Err: err}
+}
+
+// cause strips what the os package says of operation and path, since [Error]
+// says it.
+func cause(err error) error {
+	var p *fs.PathError
+	if errors.As(err, &p) {
+		return p.Err
+	}
+	return err
+}
+
+func isEOF(err error) bool { return errors.Is(err, io.EOF) }
+
+// check refuses what no writer can do.
+func (w *dirWriter) check(ctx context.Context, path string) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if path != "" && !validPath(path) {
+		return w.fail("make", path, ErrPath)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.done {
+		return w.fail("make", path, ErrDone)
+	}
+	return nil
+}
+
+// validPath reports whether every element of p can be the name of an entry.
+func validPath(p string) bool {
+	for e := range strings.SplitSeq(p, "/") {
+		if e == "" || e == "." || e == ".." || strings.ContainsAny(e, forbidden) {
+			return false
+		}
+	}
+	return true
+}
+
+// splitPath returns the directory and the name of the entry at p.
+func splitPath(p string) (dir, name string) {
+	if i := strings.LastIndexByte(p, '/'); i >= 0 {
+		return p[:i], p[i+1:]
+	}
+	return "", p
+}
+
+// folder opens the directory at path, which it makes if nobody did. The caller
+// releases it.
+func (w *dirWriter) folder(path string) (*folder, error) {
+	if f := w.folders.take(path); f != nil {
+		return f, nil
+	}
+	state, mine := w.claim(path)
+	if mine {
+		w.mkdir(state)
+	}
+	<-state.ready
+	if state.err != nil {
+		return nil, state.err
+	}
+	above, name := splitPath(path)
+	parent, err := w.folder(above)
+	if err != nil {
+		return nil, err
+	}
+	defer w.folders.release(parent)
+	f, err := w.folders.open(parent, path, name)
+	if err != nil {
+		return nil, w.fail("open", path, err)
+	}
+	return f, nil
+}
+
+// claim returns the state of the directory at path. It is mine if there was
+// none: then the caller calls mkdir.
+func (w *dirWriter) claim(path string) (state *dirState, mine bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if state, ok := w.dirs[path]; ok {
+		return state, false
+	}
+	state = &dirState{path: path, ready: make(chan struct{})}
+	w.dirs[path] = state
+	return state, true
+}
+
+// mkdir makes a directory that only its owner can enter, and settles its state.
+func (w *dirWriter) mkdir(state *dirState) {
+	defer close(state.ready)
+	above, name := splitPath(state.path)
+	parent, err := w.folder(above)
+	if err != nil {
+		state.err = err
+		return
+	}
+	defer w.folders.release(parent)
+	if err := parent.mkdir(name); err != nil {
+		state.err = w.fail("mkdir", state.path, err)
+		return
+	}
+	w.mu.Lock()
+	w.order = append(w.order, state)
+	w.mu.Unlock()
+	w.remember(state.path)
+}
+
+// remember keeps what Abort must remove one by one: what lies straight in a
+// directory that was there before.
+func (w *dirWriter) remember(path string) {
+	if w.created || strings.Contains(path, "/") {
+		return
+	}
+	w.mu.Lock()
+	w.entries = append(w.entries, path)
+	w.mu.Unlock()
+}
+
+// Make makes an entry.
+func (w *dirWriter) Make(ctx context.Context, path string, n manifest.Node) error {
+	if err := w.check(ctx, path); err != nil {
+		return err
+	}
+	if n.Kind == manifest.Dir {
+		return w.makeDir(path, n)
+	}
+	if path == "" {
+		return w.fail("make", path, fmt.Errorf("%s: %w", n.Kind, ErrNotDirectory))
+	}
+	above, name := splitPath(path)
+	parent, err := w.folder(above)
+	if err != nil {
+		return err
+	}
+	defer w.folders.release(parent)
+	if first, ok := w.first(n.Link); ok {
+		return w.link(first, parent, name, path)
+	}
+	made, err := w.makeEntry(parent, name, n)
+	if err != nil {
+		return w.fail("make", path, err)
+	}
+	if !made {
+		return nil
+	}
+	w.remember(path)
+	w.setFirst(n.Link, path)
+	if err := w.setEntry(parent, name, n); err != nil {
+		return w.fail("set", path, err)
+	}
+	return nil
+}
+
+// makeDir makes a directory, or takes the one that was made for what is in it.
+func (w *dirWriter) makeDir(path string, n manifest.Node) error {
+	state, mine := w.claim(path)
+	if mine {
+		w.mkdir(state)
+	}
+	<-state.ready
+	if state.err != nil {
+		return state.err
+	}
+	m := metaOf(n)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if state.meta != nil && path != "" {
+		return w.fail("mkdir", path, fs.ErrExist)
+	}
+	state.meta = &m
+	return nil
+}
+
+// makeEntry makes what is neither file nor directory. It is not made if the
+// user may not.
+func (w *dirWriter) makeEntry(parent *folder, name string, n manifest.Node) (made bool, err error) {
+	switch n.Kind {
+	case manifest.Symlink:
+		return true, parent.root.Symlink(n.Target, name)
+	case manifest.FIFO:
+		return true, parent.mkfifo(name)
+	case manifest.CharDevice, manifest.BlockDevice:
+		made, err = parent.mknod(name, n)
+		if err == nil && !made {
+			w.devices.Add(1)
+		}
+		return made, err
+	case manifest.File:
+		return false, fmt.Errorf("a link to a file that was not created: %w", ErrUnsupported)
+	default:
+		return false, fmt.Errorf("%s: %w", n.Kind, ErrUnsupported)
+	}
+}
+
+// first returns the first name of a group of hard links.
+func (w *dirWriter) first(link uint64) (string, bool) {
+	if link == 0 {
+		return "", false
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	path, ok := w.links[link]
+	return path, ok
+}
+
+func (w *dirWriter) setFirst(link uint64, path string) {
+	if link == 0 {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if _, ok := w.links[link]; !ok {
+		w.links[link] = path
+	}
+}
+
+// link makes name in parent a further name of the entry at first.
+func (w *dirWriter) link(first string, parent *folder, name, path string) error {
+	above, old := splitPath(first)
+	dir, err := w.folder(above)
+	if err != nil {
+		return err
+	}
+	defer w.folders.release(dir)
+	if err := w.linkAt(dir, old, parent, name); err != nil {
+		return w.fail("link", path, err)
+	}
+	w.remember(path)
+	return nil
+}
+
+// Create makes a regular file.
+func (w *dirWriter) Create(ctx context.Context, path string, n manifest.Node) (File, error) {
+	if err := w.check(ctx, path); err != nil {
+		return nil, err
+	}
+	if path == "" || n.Kind != manifest.File {
+		return nil, w.fail("create", path, fmt.Errorf("%s: %w", n.Kind, ErrUnsupported))
+	}
+	above, name := splitPath(path)
+	parent, err := w.folder(above)
+	if err != nil {
+		return nil, err
+	}
+	f, err := w.create(parent, name, path, n)
+	if err != nil {
+		w.folders.release(parent)
+		return nil, w.fail("create", path, err)
+	}
+	w.open.Add(1)
+	w.remember(path)
+	w.setFirst(n.Link, path)
+	return f, nil
+}
+
+// Commit gives the directories their metadata and makes everything durable.
+func (w *dirWriter) Commit(ctx context.Context) error {
+	w.mu.Lock()
+	done := w.done
+	w.mu.Unlock()
+	switch {
+	case done:
+		return w.fail("commit", "", ErrDone)
+	case w.open.Load() != 0:
+		return w.fail("commit", "", ErrOpenFiles)
+	}
+	// What is inside goes first: afterwards it may not be accessible.
+	for _, state := range slices.Backward(w.order) {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if state.meta == nil {
+			continue
+		}
+		if err := w.setDir(state); err != nil {
+			return w.fail("set", state.path, err)
+		}
+	}
+	if err := w.sync(); err != nil {
+		return w.fail("sync", "", err)
+	}
+	w.mu.Lock()
+	w.done = true
+	w.mu.Unlock()
+	if err := w.folders.close(); err != nil {
+		return w.fail("close", "", err)
+	}
+	return nil
+}
+
+func (w *dirWriter) setDir(state *dirState) error {
+	f, err := w.folder(state.path)
+	if err != nil {
+		return err
+	}
+	defer w.folders.release(f)
+	state.applied = true
+	return w.setFolder(f, *state.meta)
+}
