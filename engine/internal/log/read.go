@@ -1,0 +1,256 @@
+package log
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/cairn-backup/cairn/backend"
+	"github.com/cairn-backup/cairn/chunk/seal"
+	"github.com/cairn-backup/cairn/engine/internal/layout"
+)
+
+// maxAhead is how many records are fetched at a time when the head is far.
+const maxAhead = 32
+
+// fetched is what was found at one place of the log.
+type fetched struct {
+	missing bool
+	hash    Hash
+	rec     Record
+	err     error // why the object is no record; nil if it is one
+}
+
+// get returns the object of record n.
+func (l *Log) get(ctx context.Context, n uint64) ([]byte, error) {
+	return backend.ReadAll(ctx, l.opts.Backend, layout.Record(n), maxRecord)
+}
+
+// fetch reads and opens record n. The error is that of the store.
+func (l *Log) fetch(ctx context.Context, n uint64) (fetched, error) {
+	object, err := l.get(ctx, n)
+	switch {
+	case errors.Is(err, backend.ErrNotExist):
+		return fetched{missing: true}, nil
+	case errors.Is(err, backend.ErrTooLarge):
+		return fetched{err: err}, nil
+	case err != nil:
+		return fetched{}, err
+	}
+	rec, err := openRecord(l.opts.Meta, l.opts.Repository, n, object)
+	return fetched{hash: HashOf(object), rec: rec, err: err}, nil
+}
+
+// fetchMany fetches count records from first on, all at a time.
+func (l *Log) fetchMany(ctx context.Context, first uint64, count int) ([]fetched, error) {
+	out := make([]fetched, count)
+	g, ctx := errgroup.WithContext(ctx)
+	for i := range out {
+		g.Go(func() (err error) {
+			out[i], err = l.fetch(ctx, first+uint64(i)) //nolint:gosec // an index
+			return err
+		})
+	}
+	return out, g.Wait()
+}
+
+// advance reads from the head on until there is no record any more, and
+// folds what it finds. At first it fetches the head's own record again: only
+// then is "no such object" behind it the end of the log (R6), and only then
+// may something be appended (R1).
+func (l *Log) advance(ctx context.Context) error {
+	damaged, err := l.confirm(ctx)
+	if err != nil {
+		return err
+	}
+	for width := 1; ; width = min(2*width, maxAhead) {
+		head := l.Head()
+		found, err := l.fetchMany(ctx, head.N+1, width)
+		if err != nil {
+			return err
+		}
+		for i, f := range found {
+			if f.missing {
+				again, err := l.atEnd(ctx, found[i:])
+				if err == nil && !again {
+					return damaged
+				}
+				if err != nil {
+					return err
+				}
+				break
+			}
+			if err := l.take(ctx, f); err != nil {
+				if damaged != nil && isProblem(err) {
+					return damaged
+				}
+				return err
+			}
+			// A record that follows the hash we know shows that the one
+			// before was as we know it.
+			damaged = nil
+		}
+	}
+}
+
+// atEnd looks closer where the first of found is missing: it may just have
+// been written, or be a hole.
+func (l *Log) atEnd(ctx context.Context, found []fetched) (again bool, err error) {
+	above := slices.IndexFunc(found, func(f fetched) bool { return !f.missing })
+	if above < 0 {
+		return false, nil
+	}
+	n := l.Head().N + 1
+	f, err := l.fetch(ctx, n)
+	if err != nil {
+		return false, err
+	}
+	if f.missing {
+		return false, &HoleError{N: n, Above: n + uint64(above)} //nolint:gosec // an index
+	}
+	return true, nil
+}
+
+// confirm fetches the head's record unless the operation under way has read or
+// written it. It returns a RolledBackError if another record is there or none;
+// one that cannot be read at all is damaged, which is no harm if others follow
+// it.
+func (l *Log) confirm(ctx context.Context) (damaged, err error) {
+	head := l.Head()
+	if head.N == 0 || l.confirmed == head {
+		return nil, nil
+	}
+	f, err := l.fetch(ctx, head.N)
+	switch {
+	case err != nil:
+		return nil, err
+	case f.hash == head.Hash:
+		l.confirmed = head
+		return nil, nil
+	case f.missing:
+		return nil, &RolledBackError{Known: head}
+	case f.err == nil:
+		return nil, &RolledBackError{Known: head, Found: Position{N: head.N, Hash: f.hash}}
+	}
+	return &DamagedError{N: head.N, Err: f.err}, nil
+}
+
+// take folds one fetched record into the state.
+func (l *Log) take(ctx context.Context, f fetched) error {
+	n := l.Head().N + 1
+	if errors.Is(f.err, errNewerEffect) {
+		return fmt.Errorf("record %d: %w", n, f.err)
+	}
+	if f.err != nil {
+		return &DamagedError{N: n, Err: f.err}
+	}
+	if err := l.rebase(ctx, f.rec); err != nil {
+		return err
+	}
+	if err := l.fold(f.rec); err != nil {
+		return err
+	}
+	l.confirmed = l.Head()
+	return l.knownFeatures(l.state)
+}
+
+// fold applies a record to the state.
+func (l *Log) fold(rec Record) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.noteDooms(rec)
+	ignored, err := l.state.Apply(rec)
+	l.ignored = append(l.ignored, ignored...)
+	if n := len(l.ignored); n > maxIgnored {
+		l.ignored = slices.Clone(l.ignored[n-maxIgnored:])
+	}
+	return err
+}
+
+// noteDooms remembers the packs that rec dooms, whether the Doom takes hold or
+// not: someone may delete by it. The caller holds mu; rec is not applied yet.
+func (l *Log) noteDooms(rec Record) {
+	for _, e := range rec.Effects {
+		d, ok := e.(Doom)
+		if !ok {
+			continue
+		}
+		for _, p := range l.state.packs {
+			if d.Packs.Contains(p.number) {
+				l.doomed[p.info.ID] = struct{}{}
+			}
+		}
+		for _, key := range d.Objects {
+			if id, err := layout.ParsePack(key); err == nil {
+				l.doomed[id] = struct{}{}
+			}
+		}
+	}
+}
+
+// knownFeatures refuses a repository that needs features this program does not
+// have.
+func (l *Log) knownFeatures(s *State) error {
+	for _, name := range s.features {
+		if !slices.Contains(l.opts.Features, name) {
+			return fmt.Errorf("the repository needs the feature %q: %w", name, seal.ErrNewerFormat)
+		}
+	}
+	return nil
+}
+
+// checkWhole looks whether anything lies above the head: it lists the records
+// around it, and takes the word of checkpoints of later records (R6).
+func (l *Log) checkWhole(ctx context.Context) error {
+	for {
+		head := l.Head()
+		above, err := l.highest(ctx, head.N+1)
+		if err != nil {
+			return err
+		}
+		if above <= head.N {
+			break
+		}
+		if err := l.advance(ctx); err != nil {
+			return err
+		}
+		if l.Head() == head {
+			return &HoleError{N: head.N + 1, Above: above}
+		}
+	}
+	l.listed = true
+	head := l.Head()
+	for _, c := range l.evidence {
+		if c.N > head.N && !l.void(c) {
+			return &HoleError{N: head.N + 1, Above: c.N}
+		}
+	}
+	return nil
+}
+
+// highest returns the highest record in the thousand around n and the next
+// thousand, or 0.
+func (l *Log) highest(ctx context.Context, n uint64) (uint64, error) {
+	var top uint64
+	for _, block := range []uint64{n, n + 1000} {
+		for info, err := range l.opts.Backend.List(ctx, layout.RecordBlock(block)) {
+			if err != nil {
+				return 0, err
+			}
+			// What is no record's key is not ours to judge.
+			if m, err := layout.ParseRecord(info.Key); err == nil {
+				top = max(top, m)
+			}
+		}
+	}
+	return top, nil
+}
+
+// void reports whether a repair has declared that checkpoint void.
+func (l *Log) void(c layout.CheckpointName) bool {
+	mark := l.state.repair
+	return mark != nil && slices.Contains(mark.void, c)
+}
