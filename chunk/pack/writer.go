@@ -171,15 +171,16 @@ func (w *Writer) reserve(b Block, extra int) error {
 	return nil
 }
 
-// grow makes room for n more bytes. Appending alone would copy a pack about
-// ten times and, near the target, take room for a quarter more than it needs.
+// grow makes room for n more bytes: by four up to the target, then by a
+// sixteenth. Appending alone grows by a quarter, so it would copy a byte four
+// times on the average, and near the target take a quarter more than it needs.
 func (w *Writer) grow(n int) {
 	need := len(w.buf) + n
 	if need <= cap(w.buf) {
 		return
 	}
 	full := w.config.Target + w.config.Target/16 // with footer and padding
-	size := max(need, 2*cap(w.buf))
+	size := max(need, 4*cap(w.buf))
 	if size > full {
 		size = max(full, need+need/16)
 	}
