@@ -50,7 +50,7 @@ const (
 const maxXattrsHere = 1024
 
 // minNode is the least number of bytes that a node takes.
-const minNode = 12
+const minNode = 11
 
 // flags returns the leading flags of n's encoding.
 func (n *Node) flags() uint64 {

@@ -39,6 +39,10 @@ type Summary struct {
 	Start, End Time // when the backup began to read, and when it was done
 	Kind       Kind
 
+	// Began is when the backup began to read, by the clock of its machine, where
+	// Start was set by the caller; zero where Start is that.
+	Began Time
+
 	Name     string // of the data set, as the user calls it
 	Host     string
 	User     string

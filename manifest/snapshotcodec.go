@@ -70,6 +70,7 @@ type (
 		Stats    statsForm         `cbor:"15,keyasint"`
 		Group    []byte            `cbor:"16,keyasint"`
 		Depth    uint32            `cbor:"17,keyasint,omitempty"`
+		Began    *timeForm         `cbor:"18,keyasint,omitempty"`
 	}
 
 	rootForm struct {
@@ -107,6 +108,9 @@ func EncodeSummary(s Summary) ([]byte, error) {
 	}
 	if !s.Parent.IsZero() {
 		f.Parent = s.Parent[:]
+	}
+	if !s.Began.IsZero() {
+		f.Began = &timeForm{Sec: s.Began.Sec, Nsec: s.Began.Nsec}
 	}
 	p, err := wire.Marshal(f)
 	if err != nil {
@@ -150,6 +154,12 @@ func decodeSummary(p []byte) (Summary, error) {
 	}
 	copy(s.ID[:], f.ID)
 	copy(s.Group[:], f.Group)
+	if f.Began != nil {
+		s.Began = Time{Sec: f.Began.Sec, Nsec: f.Began.Nsec}
+		if s.Began.IsZero() {
+			return Summary{}, errors.New("a begin that is stored though it is not known")
+		}
+	}
 	if f.Parent != nil {
 		copy(s.Parent[:], f.Parent)
 		if len(f.Parent) != len(s.Parent) || s.Parent.IsZero() {
@@ -167,7 +177,7 @@ func (s *Summary) check() error {
 	if s.Kind == "" {
 		return errors.New("no kind")
 	}
-	if !s.Start.valid() || !s.End.valid() {
+	if !s.Start.valid() || !s.End.valid() || !s.Began.valid() {
 		return errors.New("time with a second of nanoseconds or more")
 	}
 	for _, text := range []string{string(s.Kind), s.Name, s.Host, s.User, s.Platform, s.Program, s.Version} {
