@@ -67,7 +67,7 @@ func Run(t *testing.T, open func(t *testing.T) Open) {
 // RunWith is Run with options.
 func RunWith(t *testing.T, opts Options, open func(t *testing.T) Open) {
 	t.Helper()
-	for _, c := range cases {
+	for _, c := range cases() {
 		t.Run(c.name, func(t *testing.T) {
 			reach := open(t)
 			c.run(&suite{
@@ -79,31 +79,35 @@ func RunWith(t *testing.T, opts Options, open func(t *testing.T) Open) {
 	}
 }
 
-// cases are the subtests. Each gets a store of its own.
-var cases = []struct {
+// A testCase is one subtest. It gets a store of its own.
+type testCase struct {
 	name string
 	run  func(*suite)
-}{
-	{"PutAndGet", (*suite).putAndGet},
-	{"EmptyObject", (*suite).emptyObject},
-	{"LargeObject", (*suite).largeObject},
-	{"NotExist", (*suite).notExist},
-	{"Exist", (*suite).exist},
-	{"Race", (*suite).race},
-	{"Atomic", (*suite).atomic},
-	{"Durable", (*suite).durable},
-	{"Ranges", (*suite).ranges},
-	{"ListOrder", (*suite).listOrder},
-	{"ListPrefix", (*suite).listPrefix},
-	{"ListMany", (*suite).listMany},
-	{"ListStop", (*suite).listStop},
-	{"Delete", (*suite).delete},
-	{"HostileKeys", (*suite).hostileKeys},
-	{"LongestKey", (*suite).longestKey},
-	{"Ownership", (*suite).ownership},
-	{"Cancelled", (*suite).cancelled},
-	{"CancelledMidway", (*suite).cancelledMidway},
-	{"Mixed", (*suite).mixed},
+}
+
+func cases() []testCase {
+	return []testCase{
+		{"PutAndGet", (*suite).putAndGet},
+		{"EmptyObject", (*suite).emptyObject},
+		{"LargeObject", (*suite).largeObject},
+		{"NotExist", (*suite).notExist},
+		{"Exist", (*suite).exist},
+		{"Race", (*suite).race},
+		{"Atomic", (*suite).atomic},
+		{"Durable", (*suite).durable},
+		{"Ranges", (*suite).ranges},
+		{"ListOrder", (*suite).listOrder},
+		{"ListPrefix", (*suite).listPrefix},
+		{"ListMany", (*suite).listMany},
+		{"ListStop", (*suite).listStop},
+		{"Delete", (*suite).delete},
+		{"HostileKeys", (*suite).hostileKeys},
+		{"LongestKey", (*suite).longestKey},
+		{"Ownership", (*suite).ownership},
+		{"Cancelled", (*suite).cancelled},
+		{"CancelledMidway", (*suite).cancelledMidway},
+		{"Mixed", (*suite).mixed},
+	}
 }
 
 // A suite is one run of one case. It has a testing.TB, not a *testing.T, so

@@ -50,7 +50,7 @@ func (r *recorder) Fatalf(format string, args ...any) {
 func failing(t *testing.T, opts Options, open func() func() backend.Backend) []string {
 	t.Helper()
 	var names []string
-	for _, c := range cases {
+	for _, c := range cases() {
 		r := &recorder{TB: t}
 		done := make(chan struct{})
 		go func() { // a goroutine of its own, for Fatalf to end

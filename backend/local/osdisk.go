@@ -70,7 +70,7 @@ func (d *osDisk) makeRoot() error {
 	}
 	parent, err := os.Open(filepath.Dir(filepath.Clean(d.dir)))
 	if err == nil {
-		err = syncHandle(parent)
+		err = syncDirAndClose(parent)
 	}
 	if !made && errors.Is(err, fs.ErrPermission) {
 		err = nil // another user made it, in a directory of theirs
@@ -103,8 +103,14 @@ func (d *osDisk) createTemp(name string) (tempFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	return f, nil
+	return namedFile{f}, nil
 }
+
+// namedFile is a file under a temporary name.
+type namedFile struct{ *os.File }
+
+// Sync makes what was written durable.
+func (f namedFile) Sync() error { return flush(f.File) }
 
 func (d *osDisk) link(from, to string) error {
 	r, err := d.root()
@@ -143,7 +149,7 @@ func (d *osDisk) syncFile(name string) error {
 	if err != nil {
 		return err
 	}
-	return syncHandle(f)
+	return syncAndClose(f)
 }
 
 func (d *osDisk) syncDir(dir string) error {
@@ -155,7 +161,7 @@ func (d *osDisk) syncDir(dir string) error {
 	if err != nil {
 		return err
 	}
-	return syncHandle(f)
+	return syncDirAndClose(f)
 }
 
 func (d *osDisk) remove(name string) error {

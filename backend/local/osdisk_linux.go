@@ -10,6 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// flush is fsync(2).
+func flush(f *os.File) error { return f.Sync() }
+
 // unnamedFile is a file without a name in an open directory.
 type unnamedFile struct {
 	*os.File

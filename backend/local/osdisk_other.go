@@ -7,6 +7,9 @@ import (
 	"syscall"
 )
 
+// flush is fsync(2).
+func flush(f *os.File) error { return f.Sync() }
+
 func (d *osDisk) createUnnamed(string) (tempFile, error) { return nil, errNoMethod }
 
 func (d *osDisk) linkUnnamed(tempFile, string) error { return errNoMethod }

@@ -15,12 +15,20 @@ const (
 	syncFlags = os.O_RDONLY | syscall.O_NONBLOCK
 )
 
-// syncHandle fsyncs a file or directory and closes it.
-func syncHandle(f *os.File) error {
-	err := f.Sync()
+// syncAndClose fsyncs a file and closes it.
+func syncAndClose(f *os.File) error {
+	err := flush(f)
 	_ = f.Close() // nothing was written through it
-	if err == nil || isNoDirSync(err) {
-		return nil
+	if err != nil {
+		return &syncError{err}
 	}
-	return &syncError{err}
+	return nil
+}
+
+// syncDirAndClose fsyncs a directory and closes it.
+func syncDirAndClose(f *os.File) error {
+	if err := syncAndClose(f); !isNoDirSync(err) {
+		return err
+	}
+	return nil
 }

@@ -13,22 +13,22 @@ const (
 	syncFlags = os.O_RDWR
 )
 
-// syncHandle fsyncs a file and closes it. Directories cannot be flushed: NTFS
-// journals their changes, in order.
-func syncHandle(f *os.File) error {
-	defer f.Close() // nothing was written through it
-	info, err := f.Stat()
+// flush is FlushFileBuffers.
+func flush(f *os.File) error { return f.Sync() }
+
+// syncAndClose flushes a file and closes it.
+func syncAndClose(f *os.File) error {
+	err := flush(f)
+	_ = f.Close() // nothing was written through it
 	if err != nil {
-		return err
-	}
-	if info.IsDir() {
-		return nil
-	}
-	if err := f.Sync(); err != nil {
 		return &syncError{err}
 	}
 	return nil
 }
+
+// syncDirAndClose only closes: directories cannot be flushed. NTFS journals
+// their changes, in order.
+func syncDirAndClose(f *os.File) error { return f.Close() }
 
 func (d *osDisk) createUnnamed(string) (tempFile, error) { return nil, errNoMethod }
 

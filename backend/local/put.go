@@ -225,9 +225,13 @@ func fill(ctx context.Context, f tempFile, data []byte) error {
 }
 
 // unsure adds ErrUnknownOutcome to an error of the call that gives the name,
-// unless the error says that the call did nothing.
+// unless the error says that the call did nothing. A server that went away may
+// have done it before.
 func unsure(err error) error {
-	if err == nil || errors.Is(err, errNoMethod) || errors.Is(err, fs.ErrExist) || kind(err) != nil {
+	if err == nil || errors.Is(err, errNoMethod) {
+		return err
+	}
+	if k := kind(err); k != nil && k != backend.ErrUnavailable { //nolint:errorlint // kind returns sentinels, unwrapped
 		return err
 	}
 	return fmt.Errorf("%w: %w", backend.ErrUnknownOutcome, err)
