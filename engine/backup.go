@@ -1,0 +1,295 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/user"
+	"runtime"
+	"time"
+
+	"github.com/cairn-backup/cairn/chunk"
+	"github.com/cairn-backup/cairn/chunk/seal"
+	"github.com/cairn-backup/cairn/chunk/wire"
+	"github.com/cairn-backup/cairn/engine/internal/log"
+	"github.com/cairn-backup/cairn/engine/internal/store"
+	"github.com/cairn-backup/cairn/engine/progress"
+	"github.com/cairn-backup/cairn/engine/source"
+	"github.com/cairn-backup/cairn/manifest"
+)
+
+const (
+	// maxAttempts bounds how often a backup begins anew because what it relied
+	// on was collected meanwhile.
+	maxAttempts = 4
+	// maxListed bounds the lists of paths in a report.
+	maxListed = 1000
+	// maxMissingSize bounds the paths and reasons of what a snapshot names as
+	// missing, in bytes; the count is always whole.
+	maxMissingSize = 2 << 20
+)
+
+// Backup reads src and publishes one snapshot of it. After an error nothing is
+// visible (ErrUnknownOutcome excepted), and what was stored already is not sent
+// again by the next run. A nil error means that the snapshot is whole, or, with
+// Skip, that its Missing says what it lacks.
+//
+// Memory: see Options.Workers. Cancelling ctx ends it within a second.
+func (r *Repository) Backup(ctx context.Context, src source.Source, opts BackupOptions) (report BackupReport, err error) {
+	begin := time.Now()
+	m := progress.NewMeter(opts.Progress)
+	defer func() { m.Finish(err) }()
+	if err := r.writable(); err != nil && !opts.DryRun {
+		return report, fmt.Errorf("backup: %w", err)
+	}
+	if err := r.readable(); err != nil {
+		return report, fmt.Errorf("backup: %w", err)
+	}
+	if err := opts.fill(); err != nil {
+		return report, fmt.Errorf("backup: %w", err)
+	}
+	view, err := src.Open(ctx)
+	if err != nil {
+		return report, fmt.Errorf("backup: %w", err)
+	}
+	defer func() { err = errors.Join(err, view.Close()) }()
+	b := &backup{repo: r, view: view, info: view.Info(), opts: opts, meter: m}
+	for attempt := 1; ; attempt++ {
+		b.began = time.Now()
+		report, err = b.run(ctx)
+		if !errors.Is(err, ErrConflict) || attempt == maxAttempts || b.info.Kind == manifest.KindStream {
+			break
+		}
+		// Something it relied on was collected: what is still stored is found
+		// by the index as it is now, the rest is read again.
+		b.opts.Reread = true
+	}
+	report.Elapsed = time.Since(begin)
+	if err != nil {
+		return report, fmt.Errorf("backup: %w", err)
+	}
+	return report, nil
+}
+
+// fill sets what the caller left to the default.
+func (o *BackupOptions) fill() error {
+	if o.Host == "" {
+		host, err := os.Hostname()
+		if err != nil {
+			return err
+		}
+		o.Host = host
+	}
+	if o.User == "" {
+		if u, err := user.Current(); err == nil { // only for people
+			o.User = u.Username
+		}
+	}
+	return nil
+}
+
+// A backup is one run of Backup.
+type backup struct {
+	repo  *Repository
+	view  source.View
+	info  source.Info
+	opts  BackupOptions
+	meter *progress.Meter
+	began time.Time
+}
+
+// run makes one attempt.
+func (b *backup) run(ctx context.Context) (BackupReport, error) {
+	var report BackupReport
+	r := b.repo
+	b.meter.SetPhase(progress.Open)
+	if b.opts.Name == "" {
+		b.opts.Name = b.info.Name
+	}
+	group := b.group()
+	session, err := r.store.Begin(ctx, store.SessionOptions{Group: group, Dry: b.opts.DryRun})
+	if err != nil {
+		return report, err
+	}
+	defer session.Abort(ctx)
+	parents, err := b.parents(ctx, group)
+	if err != nil {
+		return report, err
+	}
+	b.meter.SetPhase(progress.Read)
+	s := newSaver(b, session, parents)
+	tree, err := s.save(ctx)
+	if err != nil {
+		return report, err
+	}
+	if err := b.view.Finish(ctx); err != nil {
+		return report, err
+	}
+	snap := b.snapshot(group, parents, s, tree)
+	report.Snapshot = snap
+	report.Sockets, report.Changed = s.sockets.Load(), s.changed
+	report.Resumed = s.resumed.Load()
+	if p := parents.snapshot; p != nil && p.Tree == tree && len(snap.Missing) == 0 && p.Complete {
+		report.Unchanged = true
+		if b.opts.SkipIfUnchanged {
+			report.Snapshot = *p
+			return report, nil
+		}
+	}
+	if b.opts.DryRun {
+		w := session.Written()
+		report.Snapshot.Stats.New = w.New
+		return report, nil
+	}
+	b.meter.SetPhase(progress.Commit)
+	report.Snapshot.Summary, err = b.commit(ctx, session, snap)
+	return report, err
+}
+
+// snapshot puts together what the run found. Sizes that are only known at the
+// end are missing from it.
+func (b *backup) snapshot(group [16]byte, parents parents, s *saver, tree chunk.ID) manifest.Snapshot {
+	start, began := manifest.TimeOf(b.began), manifest.Time{}
+	if !b.opts.Time.IsZero() {
+		start, began = manifest.TimeOf(b.opts.Time), start
+	}
+	snap := manifest.Snapshot{
+		Summary: manifest.Summary{
+			ID: manifest.NewID(), Start: start, Began: began,
+			Kind: b.info.Kind, Name: b.opts.Name, Host: b.opts.Host, User: b.opts.User,
+			Platform: runtime.GOOS + "/" + runtime.GOARCH,
+			Program:  b.repo.opts.Program, Version: b.repo.opts.Version,
+			Tags: b.opts.Tags, Labels: b.opts.Labels,
+			Complete: s.stats.missing.Load() == 0, Group: group, Stats: s.figures(),
+		},
+		Roots: b.info.Roots, Missing: s.missing, Tree: tree,
+	}
+	if p := parents.snapshot; p != nil {
+		snap.Parent = p.ID
+		if s.inherited.Load() {
+			snap.Depth = p.Depth + 1
+		}
+	}
+	return snap
+}
+
+// commit stores the rest and publishes the snapshot.
+func (b *backup) commit(ctx context.Context, session *store.Session, snap manifest.Snapshot) (manifest.Summary, error) {
+	body, err := manifest.EncodeBody(snap)
+	if err != nil {
+		return snap.Summary, err
+	}
+	if session.HasNew() {
+		// A copy in the packs: if the log were lost, the snapshot could be
+		// found from packs alone.
+		record, err := manifestChunk(snap.Summary, body)
+		if err != nil {
+			return snap.Summary, err
+		}
+		if _, err := session.PutChunk(ctx, record); err != nil {
+			return snap.Summary, err
+		}
+	}
+	if err := session.Drain(ctx); err != nil {
+		return snap.Summary, err
+	}
+	r := b.repo
+	_, sealed, err := seal.Object(r.keys.Data(0), seal.Template{Kind: seal.KindManifest}, seal.Binding{Repository: r.id}, body)
+	if err != nil {
+		return snap.Summary, err
+	}
+	_, err = session.Commit(ctx, func(_ log.Ranges, w store.Written) (log.Snapshot, error) {
+		snap.End = manifest.TimeOf(time.Now())
+		snap.Stats.New, snap.Stats.Stored = w.New, w.Stored
+		return log.Snapshot{Summary: snap.Summary, Body: sealed}, nil
+	})
+	return snap.Summary, err
+}
+
+// manifestChunk is the last chunk of a session's metadata packs:
+//
+//	uvarint 3 | length and bytes of the summary | length and bytes of the body
+//
+// Tree pages begin with 1 or 2. The sizes that are known only once everything is
+// stored, and the end, are missing from this copy.
+func manifestChunk(summary manifest.Summary, body []byte) ([]byte, error) {
+	s, err := manifest.EncodeSummary(summary)
+	if err != nil {
+		return nil, err
+	}
+	return wire.AppendBytes(wire.AppendBytes(wire.AppendUvarint(nil, 3), s), body), nil
+}
+
+// group returns the keyed hash of host, name and roots: what follows each other.
+func (b *backup) group() [16]byte {
+	p := wire.AppendBytes(nil, []byte("cairn v1 group"))
+	p = wire.AppendBytes(p, []byte(b.opts.Host))
+	p = wire.AppendBytes(p, []byte(b.opts.Name))
+	for _, root := range b.info.Roots {
+		p = wire.AppendBytes(p, []byte(root.Path))
+	}
+	id := chunk.NewHasher(b.repo.keys.Chunk).Sum(p)
+	return [16]byte(id[:16])
+}
+
+// parents are what a backup compares with.
+type parents struct {
+	snapshot *manifest.Snapshot // nil: none
+	trees    []parentTree       // newest first
+}
+
+// A parentTree is a tree whose unchanged nodes may be taken over.
+type parentTree struct {
+	tree    chunk.ID
+	began   manifest.Time // when its backup began to read
+	needs   log.Ranges
+	partial bool // of an interrupted session
+}
+
+// parents finds the newest snapshot of the group, or the one that was asked
+// for, and the partial tree of an interrupted run behind it.
+func (b *backup) parents(ctx context.Context, group [16]byte) (parents, error) {
+	r := b.repo
+	var found parents
+	var parent *log.SnapshotInfo
+	var partial *log.SessionInfo
+	err := r.log.View(func(st *log.State) error {
+		for s := range st.Snapshots() {
+			if b.opts.Parent.IsZero() && s.Summary.Group == group || !b.opts.Parent.IsZero() && s.Summary.ID == b.opts.Parent {
+				parent = s
+			}
+		}
+		for s := range st.Sessions() {
+			if s.Group == group && len(s.Partial) > 0 && (partial == nil || s.N > partial.N) && (parent == nil || s.N > parent.N) {
+				partial = s
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return found, err
+	}
+	if !b.opts.Parent.IsZero() && parent == nil {
+		return found, fmt.Errorf("parent %s: %w", b.opts.Parent.Short(), ErrNotFound)
+	}
+	if partial != nil {
+		if t, err := r.openPartial(partial); err == nil { // a hint: without it files are read again
+			found.trees = append(found.trees, t)
+		}
+	}
+	if parent == nil {
+		return found, nil
+	}
+	snap, err := r.openSnapshot(parent)
+	if err != nil {
+		return found, err
+	}
+	found.snapshot = &snap
+	began := snap.Began
+	if began.IsZero() {
+		began = snap.Start
+	}
+	found.trees = append(found.trees, parentTree{tree: snap.Tree, began: began, needs: parent.Needs})
+	return found, ctx.Err()
+}

@@ -1,0 +1,270 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/cairn-backup/cairn/chunk"
+	"github.com/cairn-backup/cairn/chunk/pack"
+	"github.com/cairn-backup/cairn/engine/internal/layout"
+	"github.com/cairn-backup/cairn/engine/internal/log"
+	"github.com/cairn-backup/cairn/engine/internal/store"
+	"github.com/cairn-backup/cairn/manifest"
+)
+
+// checkPacks opens every pack, several at a time.
+func (c *checker) checkPacks(ctx context.Context) error {
+	for _, info := range c.packs {
+		c.meter.AddFilesTotal(1)
+		c.meter.AddBytesTotal(int64(info.Size))
+	}
+	g, groupCtx := errgroup.WithContext(ctx)
+	g.SetLimit(c.repo.opts.Workers)
+	for number, info := range c.packs {
+		c.mu.Lock()
+		dead := c.dead[number] != nil
+		c.mu.Unlock()
+		if dead || groupCtx.Err() != nil {
+			continue
+		}
+		table := c.tables[number]
+		g.Go(func() error {
+			err := c.checkPack(groupCtx, number, info, table)
+			c.meter.AddFiles(1)
+			c.meter.AddBytes(int64(info.Size))
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	return context.Cause(ctx)
+}
+
+func (c *checker) checkPack(ctx context.Context, number uint64, info log.PackInfo, table pack.Table) error {
+	footer, err := c.store.ReadTable(ctx, info)
+	if err == nil && !sameTable(footer, table) {
+		err = &store.CorruptError{Object: string(layout.Pack(info.ID)), Offset: -1, Err: errors.New("footer and index segment differ")}
+	}
+	if errors.Is(err, ErrCorrupt) {
+		c.deadPack(number, info, err)
+		return nil
+	}
+	if err != nil || c.opts.Depth < DepthData {
+		return err
+	}
+	r, err := c.store.Reader()
+	if err != nil {
+		return err
+	}
+	defer c.store.Release(r)
+	object, err := c.store.ReadRange(ctx, number, 0, int64(info.Size))
+	if errors.Is(err, ErrCorrupt) {
+		c.deadPack(number, info, err)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	c.report.BytesRead += uint64(len(object))
+	c.mu.Unlock()
+	for _, b := range footer.Blocks {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		c.checkBlock(ctx, r, number, info, store.PackTable{Pack: info.ID, Table: pack.Table{Births: footer.Births, Blocks: []pack.Block{b}}}, object)
+	}
+	return nil
+}
+
+// checkBlock opens one block and hashes its chunks.
+func (c *checker) checkBlock(ctx context.Context, r *store.Reader, number uint64, info log.PackInfo, t store.PackTable, object []byte) {
+	b := t.Table.Blocks[0]
+	entries := store.Entries(number, t)
+	if len(entries) == 0 {
+		return
+	}
+	raw, err := c.store.OpenBlock(ctx, r, entries[0].Place, object[b.Offset:uint64(b.Offset)+uint64(b.Stored)])
+	for _, e := range entries {
+		chunkErr := err
+		if err == nil {
+			_, chunkErr = c.store.Cut(r, raw, e.ID, e.Place)
+		}
+		if chunkErr == nil {
+			continue
+		}
+		c.mu.Lock()
+		c.bad[e.ID] = struct{}{}
+		c.mu.Unlock()
+		if err == nil {
+			c.find(Finding{Object: string(layout.Pack(info.ID)), Detail: chunkErr.Error(), Snapshots: c.needing(number), Err: chunkErr})
+		}
+	}
+	if err != nil {
+		c.find(Finding{Object: string(layout.Pack(info.ID)), Detail: err.Error(), Snapshots: c.needing(number), Err: err})
+	}
+}
+
+func sameTable(a, b pack.Table) bool {
+	return len(a.Births) == len(b.Births) && (len(a.Births) == 0 || reflect.DeepEqual(a.Births, b.Births)) && reflect.DeepEqual(a.Blocks, b.Blocks)
+}
+
+// checkSnapshots walks the tree of every snapshot: each chunk must have a place
+// in a pack that is there and that the snapshot's needs name.
+func (c *checker) checkSnapshots(ctx context.Context) error {
+	infos, err := c.repo.snapshotInfos(ctx)
+	if err != nil {
+		return err
+	}
+	c.report.Snapshots = uint64(len(infos))
+	seen := make(map[chunk.ID]log.Ranges)
+	for _, info := range infos {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		snap, err := c.repo.openSnapshot(info)
+		if err != nil {
+			c.find(Finding{Detail: err.Error(), Snapshots: []manifest.ID{info.Summary.ID}, Err: err})
+			continue
+		}
+		w := &treeCheck{checker: c, info: info, seen: seen}
+		needs, err := w.list(ctx, "", snap.Tree)
+		if err != nil {
+			return err
+		}
+		if missing := needs.Subtract(info.Needs); len(missing) > 0 {
+			w.hurt("", fmt.Errorf("it relies on packs that its record does not name: %v: %w", missing, ErrCorrupt))
+		}
+	}
+	return nil
+}
+
+// A treeCheck walks one snapshot.
+type treeCheck struct {
+	*checker
+	info *log.SnapshotInfo
+	seen map[chunk.ID]log.Ranges // packs under a directory that was walked without a finding
+	hits int
+}
+
+// maxHurt bounds the findings of one snapshot's walk.
+const maxHurt = 100
+
+func (w *treeCheck) hurt(path string, err error) {
+	if w.hits++; w.hits > maxHurt {
+		return
+	}
+	w.find(Finding{Detail: err.Error(), Snapshots: []manifest.ID{w.info.Summary.ID}, Path: path, Err: err})
+}
+
+// list walks a directory and returns the packs that it and all below it need.
+func (w *treeCheck) list(ctx context.Context, path string, tree chunk.ID) (log.Ranges, error) {
+	if needs, ok := w.seen[tree]; ok {
+		return needs, nil
+	}
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	before := w.hits
+	g := &needGetter{check: w}
+	for n, err := range manifest.ReadDir(ctx, g, tree) {
+		if err != nil {
+			if g.fatal != nil {
+				return nil, g.fatal
+			}
+			w.hurt(path, err)
+			break
+		}
+		at := join(path, n.Name)
+		switch n.Kind {
+		case manifest.Dir:
+			below, err := w.list(ctx, at, n.Tree)
+			if err != nil {
+				return nil, err
+			}
+			g.needs = g.needs.Union(below)
+		case manifest.File:
+			if err := w.file(ctx, at, &n, g); err != nil {
+				return nil, err
+			}
+		}
+	}
+	needs := g.needs.Union(log.RangesOf(g.numbers))
+	if w.hits == before {
+		w.seen[tree] = needs
+	}
+	return needs, nil
+}
+
+// file resolves the chunks of one file.
+func (w *treeCheck) file(ctx context.Context, path string, n *manifest.Node, g *needGetter) error {
+	var ids []chunk.ID
+	for e, err := range manifest.Extents(ctx, g, n.Content, 0) {
+		if err != nil {
+			if g.fatal != nil {
+				return g.fatal
+			}
+			w.hurt(path, err)
+			return nil
+		}
+		if e.Kind != manifest.Hole {
+			ids = append(ids, e.ID)
+		}
+		if len(ids) == 1024 {
+			if err := w.chunks(path, ids, g); err != nil {
+				return err
+			}
+			ids = ids[:0]
+		}
+	}
+	return w.chunks(path, ids, g)
+}
+
+func (w *treeCheck) chunks(path string, ids []chunk.ID, g *needGetter) error {
+	numbers, found, err := w.store.Where(ids)
+	if err != nil {
+		return err
+	}
+	w.report.Chunks += uint64(len(ids))
+	for i, id := range ids {
+		if !found[i] {
+			w.hurt(path, &store.CorruptError{ID: id, Offset: -1, Err: errors.New("no readable pack holds the chunk")})
+			continue
+		}
+		if _, bad := w.bad[id]; bad {
+			w.hurt(path, &store.CorruptError{ID: id, Offset: -1, Err: errors.New("its stored bytes are damaged")})
+		} else if err := w.dead[numbers[i]]; err != nil {
+			w.hurt(path, &store.CorruptError{ID: id, Offset: -1, Err: err})
+		}
+		if last := len(g.numbers) - 1; last < 0 || g.numbers[last] != numbers[i] {
+			g.numbers = append(g.numbers, numbers[i])
+		}
+	}
+	return nil
+}
+
+// A needGetter reads tree pages and remembers which packs they came from.
+type needGetter struct {
+	check   *treeCheck
+	needs   log.Ranges
+	numbers []uint64
+	fatal   error // an error that is no damage
+}
+
+// Chunk reads one page.
+func (g *needGetter) Chunk(ctx context.Context, id chunk.ID) ([]byte, error) {
+	numbers, found, err := g.check.store.Where([]chunk.ID{id})
+	if err == nil && found[0] {
+		g.numbers = append(g.numbers, numbers[0])
+	}
+	data, err := g.check.store.Chunk(ctx, id)
+	if err != nil && !errors.Is(err, ErrCorrupt) {
+		g.fatal = err
+	}
+	return data, err
+}

@@ -1,0 +1,74 @@
+// Package engine is Cairn's library: a deduplicating, encrypting backup engine
+// that a program links in.
+//
+// A Repository lives on a [backend.Backend] and is opened with a [Secret].
+// Backup reads a [source.Source] and publishes one snapshot, atomically, or
+// nothing; Restore writes a snapshot to a [target.Target] and verifies every
+// byte on the way. Any number of processes may use one repository at once; no
+// lock is taken and no clock is trusted for safety.
+//
+//	repo, err := engine.OpenOrInit(ctx, local.New("/backups/app"), engine.KeyFile(path), engine.Options{CacheDir: dir})
+//	if err != nil {
+//		return err
+//	}
+//	defer repo.Close()
+//	report, err := repo.Backup(ctx, source.Dir("/var/lib/app"), engine.BackupOptions{})
+//	if err != nil {
+//		return err
+//	}
+//	_, err = repo.Restore(ctx, report.Snapshot.ID, target.Dir("/tmp/copy"), engine.RestoreOptions{})
+package engine
+
+import (
+	"errors"
+	"log/slog"
+	"runtime"
+)
+
+// Options says how a repository is opened. The zero value works.
+type Options struct {
+	// CacheDir is a directory for the chunk index and for the position in the
+	// log. What lies there is a hint: deleting it costs time and nothing else.
+	// It is created with mode 0700 if its parent exists. Default: index and
+	// position are kept in memory and built anew by each Open, which is fine
+	// for repositories of up to about a million chunks (40 GiB of data).
+	CacheDir string
+
+	// ReadOnly opens the repository for reading: nothing is written, neither to
+	// the store nor to CacheDir, and every operation that would is refused with
+	// ErrReadOnly.
+	ReadOnly bool
+
+	// Workers is how many goroutines split, compress and verify, 1 to 256.
+	// Peak memory of a backup is about 40 MiB + Workers * 32 MiB, of a restore
+	// 24 MiB + Workers * 12 MiB, whatever the input: see docs/performance.md.
+	// Default: GOMAXPROCS.
+	Workers int
+
+	// Logger receives what an operator may want to know and no caller acts on,
+	// such as a cache that had to be rebuilt. Never a secret. Default: silent.
+	Logger *slog.Logger
+
+	// Program names the program and its version in snapshots and log records.
+	// Default: "cairn".
+	Program, Version string
+}
+
+func (o Options) withDefaults() (Options, error) {
+	var errs []error
+	if o.Workers == 0 {
+		o.Workers = min(runtime.GOMAXPROCS(0), maxWorkers)
+	}
+	if o.Workers < 0 || o.Workers > maxWorkers {
+		errs = append(errs, errors.New("options: Workers must lie between 1 and 256"))
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Program == "" {
+		o.Program = "cairn"
+	}
+	return o, errors.Join(errs...)
+}
+
+const maxWorkers = 256

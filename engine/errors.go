@@ -1,0 +1,38 @@
+package engine
+
+import (
+	"errors"
+
+	"github.com/cairn-backup/cairn/backend"
+	"github.com/cairn-backup/cairn/chunk/seal"
+	"github.com/cairn-backup/cairn/engine/internal/keys"
+	"github.com/cairn-backup/cairn/engine/internal/log"
+	"github.com/cairn-backup/cairn/engine/internal/store"
+)
+
+// Errors that a caller acts on. Every error of this package for which one of
+// them holds is found by errors.Is.
+var (
+	ErrNoRepository = errors.New("no repository here")
+	ErrExists       = errors.New("a repository exists already")
+	ErrWrongKey     = keys.ErrWrongKey
+	ErrNewerFormat  = seal.ErrNewerFormat
+
+	ErrUnauthorized   = backend.ErrUnauthorized
+	ErrUnavailable    = backend.ErrUnavailable
+	ErrNoSpace        = backend.ErrNoSpace
+	ErrReadOnly       = backend.ErrReadOnly
+	ErrUnknownOutcome = backend.ErrUnknownOutcome
+
+	ErrConflict   = log.ErrConflict
+	ErrRolledBack = log.ErrRolledBack
+	ErrLogHole    = log.ErrLogHole
+	ErrLogDamaged = log.ErrLogDamaged
+
+	ErrCorrupt    = store.ErrCorrupt
+	ErrNotFound   = errors.New("no such snapshot")
+	ErrAmbiguous  = errors.New("more than one snapshot begins with it")
+	ErrForgotten  = errors.New("the snapshot was deleted")
+	ErrIncomplete = errors.New("some items were not restored")
+	ErrClosed     = errors.New("the repository is closed")
+)

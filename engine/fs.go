@@ -1,0 +1,325 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/cairn-backup/cairn/chunk"
+	"github.com/cairn-backup/cairn/manifest"
+)
+
+// An FS shows a snapshot as a file system: fs.FS, fs.ReadDirFS, fs.StatFS and
+// fs.ReadLinkFS. The roots of the snapshot are its top entries. FileInfo.Sys
+// returns the *manifest.Node. It is safe for concurrent use; its files are not.
+type FS struct {
+	repo *Repository
+	ctx  context.Context //nolint:containedctx // io/fs has no contexts: this one lives as long as the view
+	snap manifest.Snapshot
+}
+
+var (
+	_ fs.ReadDirFS  = (*FS)(nil)
+	_ fs.StatFS     = (*FS)(nil)
+	_ fs.ReadLinkFS = (*FS)(nil)
+)
+
+// FS returns a view of a snapshot. Everything it reads ends with ctx.
+func (r *Repository) FS(ctx context.Context, id manifest.ID) (*FS, error) {
+	if err := r.readable(); err != nil {
+		return nil, err
+	}
+	snap, needs, err := r.find(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.store.Load(ctx, needs); err != nil {
+		return nil, err
+	}
+	return &FS{repo: r, ctx: ctx, snap: snap}, nil
+}
+
+// Snapshot returns what is shown.
+func (f *FS) Snapshot() manifest.Snapshot { return f.snap }
+
+// node finds the node of a path. It follows no symbolic links.
+func (f *FS) node(op, name string) (manifest.Node, error) {
+	fail := func(err error) (manifest.Node, error) {
+		return manifest.Node{}, &fs.PathError{Op: op, Path: name, Err: err}
+	}
+	if !fs.ValidPath(name) && !validRaw(name) {
+		return fail(fs.ErrInvalid)
+	}
+	n := f.top()
+	if name == "." {
+		return n, nil
+	}
+	for part := range strings.SplitSeq(name, "/") {
+		if n.Kind != manifest.Dir {
+			return fail(fs.ErrNotExist)
+		}
+		var err error
+		if n, err = manifest.Lookup(f.ctx, f.repo.store, n.Tree, part); err != nil {
+			return fail(err)
+		}
+	}
+	return n, nil
+}
+
+// validRaw is fs.ValidPath for names that are not UTF-8.
+func validRaw(name string) bool {
+	return fs.ValidPath(strings.ToValidUTF8(name, "?"))
+}
+
+func (f *FS) top() manifest.Node {
+	return manifest.Node{Name: ".", Kind: manifest.Dir, Mode: 0o555, MTime: f.snap.Start, Tree: f.snap.Tree}
+}
+
+// Open opens a file or directory. A file reads the blocks that it is asked for;
+// it is an io.ReaderAt and an io.Seeker as well.
+func (f *FS) Open(name string) (fs.File, error) {
+	n, err := f.node("open", name)
+	if err != nil {
+		return nil, err
+	}
+	if n.Kind == manifest.Dir {
+		return &dirFile{fs: f, name: name, node: n}, nil
+	}
+	return &file{fs: f, name: name, node: n}, nil
+}
+
+// Stat returns the info of a path; a symbolic link's own.
+func (f *FS) Stat(name string) (fs.FileInfo, error) {
+	n, err := f.node("stat", name)
+	if err != nil {
+		return nil, err
+	}
+	return info{&n}, nil
+}
+
+// Lstat is Stat: no link is followed.
+func (f *FS) Lstat(name string) (fs.FileInfo, error) { return f.Stat(name) }
+
+// ReadLink returns where a symbolic link points.
+func (f *FS) ReadLink(name string) (string, error) {
+	n, err := f.node("readlink", name)
+	if err != nil {
+		return "", err
+	}
+	if n.Kind != manifest.Symlink {
+		return "", &fs.PathError{Op: "readlink", Path: name, Err: fs.ErrInvalid}
+	}
+	return n.Target, nil
+}
+
+// ReadDir returns the entries of a directory, by name.
+func (f *FS) ReadDir(name string) ([]fs.DirEntry, error) {
+	n, err := f.node("readdir", name)
+	if err != nil {
+		return nil, err
+	}
+	if n.Kind != manifest.Dir {
+		return nil, &fs.PathError{Op: "readdir", Path: name, Err: errors.New("not a directory")}
+	}
+	return f.list(name, n)
+}
+
+func (f *FS) list(name string, n manifest.Node) ([]fs.DirEntry, error) {
+	var entries []fs.DirEntry
+	for e, err := range manifest.ReadDir(f.ctx, f.repo.store, n.Tree) {
+		if err != nil {
+			return entries, &fs.PathError{Op: "readdir", Path: name, Err: err}
+		}
+		entries = append(entries, fs.FileInfoToDirEntry(info{&e}))
+	}
+	return entries, nil
+}
+
+// info is the fs.FileInfo of a node.
+type info struct{ node *manifest.Node }
+
+func (i info) Name() string       { return i.node.Name }
+func (i info) Size() int64        { return int64(i.node.Size) } //nolint:gosec // a file's size
+func (i info) ModTime() time.Time { return i.node.MTime.Time() }
+func (i info) IsDir() bool        { return i.node.Kind == manifest.Dir }
+func (i info) Sys() any           { return i.node }
+
+func (i info) Mode() fs.FileMode {
+	m := fs.FileMode(i.node.Mode & 0o777)
+	for bit, mode := range map[uint32]fs.FileMode{0o4000: fs.ModeSetuid, 0o2000: fs.ModeSetgid, 0o1000: fs.ModeSticky} {
+		if i.node.Mode&bit != 0 {
+			m |= mode
+		}
+	}
+	switch i.node.Kind {
+	case manifest.Dir:
+		m |= fs.ModeDir
+	case manifest.Symlink:
+		m |= fs.ModeSymlink
+	case manifest.FIFO:
+		m |= fs.ModeNamedPipe
+	case manifest.Socket:
+		m |= fs.ModeSocket
+	case manifest.CharDevice:
+		m |= fs.ModeDevice | fs.ModeCharDevice
+	case manifest.BlockDevice:
+		m |= fs.ModeDevice
+	case manifest.File:
+	}
+	return m
+}
+
+// A dirFile is an open directory.
+type dirFile struct {
+	fs      *FS
+	name    string
+	node    manifest.Node
+	entries []fs.DirEntry
+	read    bool
+}
+
+func (d *dirFile) Stat() (fs.FileInfo, error) { return info{&d.node}, nil }
+func (d *dirFile) Close() error               { return nil }
+
+func (d *dirFile) Read([]byte) (int, error) {
+	return 0, &fs.PathError{Op: "read", Path: d.name, Err: errors.New("is a directory")}
+}
+
+// ReadDir returns the next n entries, or all that are left if n <= 0.
+func (d *dirFile) ReadDir(n int) ([]fs.DirEntry, error) {
+	if !d.read {
+		entries, err := d.fs.list(d.name, d.node)
+		if err != nil {
+			return nil, err
+		}
+		d.entries, d.read = entries, true
+	}
+	if n <= 0 {
+		rest := d.entries
+		d.entries = nil
+		return rest, nil
+	}
+	if len(d.entries) == 0 {
+		return nil, io.EOF
+	}
+	n = min(n, len(d.entries))
+	head := slices.Clone(d.entries[:n])
+	d.entries = d.entries[n:]
+	return head, nil
+}
+
+// A file is an open file of a snapshot. What is no regular file reads as empty.
+type file struct {
+	fs   *FS
+	name string
+	node manifest.Node
+	at   int64
+	id   chunk.ID // the chunk read last, and its bytes
+	data []byte
+}
+
+var (
+	_ io.ReaderAt = (*file)(nil)
+	_ io.Seeker   = (*file)(nil)
+)
+
+func (f *file) Stat() (fs.FileInfo, error) { return info{&f.node}, nil }
+func (f *file) Close() error               { f.data = nil; return nil }
+
+func (f *file) Read(p []byte) (int, error) {
+	n, err := f.ReadAt(p, f.at)
+	f.at += int64(n)
+	if n > 0 && errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return n, err
+}
+
+// Seek sets where Read goes on.
+func (f *file) Seek(offset int64, whence int) (int64, error) {
+	switch whence {
+	case io.SeekCurrent:
+		offset += f.at
+	case io.SeekEnd:
+		offset += int64(f.node.Size) //nolint:gosec // a file's size
+	}
+	if offset < 0 {
+		return 0, &fs.PathError{Op: "seek", Path: f.name, Err: fs.ErrInvalid}
+	}
+	f.at = offset
+	return offset, nil
+}
+
+// ReadAt reads the extents that p covers.
+func (f *file) ReadAt(p []byte, off int64) (int, error) {
+	fail := func(n int, err error) (int, error) {
+		return n, &fs.PathError{Op: "read", Path: f.name, Err: err}
+	}
+	size := int64(f.node.Size) //nolint:gosec // a file's size
+	switch {
+	case off < 0:
+		return fail(0, fs.ErrInvalid)
+	case len(p) == 0:
+		return 0, nil
+	case off >= size:
+		return 0, io.EOF
+	}
+	want := p[:min(int64(len(p)), size-off)]
+	if in := f.node.Content.Inline; in != nil {
+		copy(want, in[off:])
+	} else if n, err := f.readExtents(want, uint64(off)); err != nil {
+		return fail(n, err)
+	}
+	if len(want) < len(p) {
+		return len(want), io.EOF
+	}
+	return len(p), nil
+}
+
+func (f *file) readExtents(p []byte, off uint64) (int, error) {
+	done := 0
+	for e, err := range manifest.Extents(f.fs.ctx, f.fs.repo.store, f.node.Content, off) {
+		if err != nil {
+			return done, err
+		}
+		if e.Kind == manifest.Patch {
+			return done, errPatch
+		}
+		for done < len(p) && off < e.Offset+e.Length {
+			n, err := f.readExtent(p[done:], e, off-e.Offset)
+			if err != nil {
+				return done, err
+			}
+			done += n
+			off += uint64(n) //nolint:gosec // a length
+		}
+		if done == len(p) {
+			return done, nil
+		}
+	}
+	return done, io.ErrUnexpectedEOF
+}
+
+// readExtent copies bytes of one extent, from skip on, up to the end of a chunk.
+func (f *file) readExtent(p []byte, e manifest.Placed, skip uint64) (int, error) {
+	if e.Kind == manifest.Hole {
+		n := min(uint64(len(p)), e.Length-skip)
+		clear(p[:n])
+		return int(n), nil //nolint:gosec // at most len(p)
+	}
+	if f.data == nil || f.id != e.ID {
+		data, err := f.fs.repo.store.Chunk(f.fs.ctx, e.ID)
+		if err != nil {
+			return 0, err
+		}
+		f.id, f.data = e.ID, data
+	}
+	if len(f.data) == 0 {
+		return 0, io.ErrUnexpectedEOF
+	}
+	return copy(p, f.data[skip%uint64(len(f.data)):]), nil
+}

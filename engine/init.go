@@ -1,0 +1,231 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"sort"
+	"strings"
+	"time"
+
+	"crypto/rand"
+
+	"github.com/cairn-backup/cairn/backend"
+	"github.com/cairn-backup/cairn/chunk/seal"
+	"github.com/cairn-backup/cairn/engine/internal/keys"
+	"github.com/cairn-backup/cairn/engine/internal/layout"
+	"github.com/cairn-backup/cairn/engine/internal/store"
+)
+
+// InitOptions says how a repository is made. The zero value works.
+type InitOptions struct {
+	Label string // of the first key slot, at most 255 bytes. Default: "first"
+}
+
+const (
+	// maxConfig bounds the config object, in bytes.
+	maxConfig = 1 << 20
+	// maxSlots bounds how many key slots are tried.
+	maxSlots = 1000
+)
+
+// Init makes a repository on b that s opens. Of two at once one wins, and the
+// other gets ErrExists. What a crash leaves behind is no repository, and a
+// second Init succeeds.
+func Init(ctx context.Context, b backend.Backend, s Secret, opts InitOptions) error {
+	if s == nil {
+		return fmt.Errorf("init: %w", keys.ErrNoSecret)
+	}
+	secret, err := s.secret(ctx)
+	if err != nil {
+		return fmt.Errorf("init: %w", err)
+	}
+	if opts.Label == "" {
+		opts.Label = "first"
+	}
+	if err := initialise(ctx, b, secret, opts); err != nil {
+		return fmt.Errorf("init: %w", err)
+	}
+	return nil
+}
+
+func initialise(ctx context.Context, b backend.Backend, secret keys.Secret, opts InitOptions) error {
+	root, err := keys.NewRoot()
+	if err != nil {
+		return err
+	}
+	var id keys.RepositoryID
+	if _, err := rand.Read(id[:]); err != nil {
+		return err
+	}
+	name, slot, err := keys.SealSlot(root, id, secret, opts.Label)
+	if err != nil {
+		return err
+	}
+	if err := backend.Init(ctx, b); err != nil {
+		return err
+	}
+	switch object, err := readConfig(ctx, b); {
+	case err == nil:
+		if _, err := keys.ConfigID(object); err != nil {
+			return explainForeign(object, err)
+		}
+		return ErrExists
+	case !errors.Is(err, ErrNoRepository):
+		return err
+	}
+	set := keys.Derive(root)
+	config, err := keys.NewConfig(set, time.Now().Unix()).Seal(set.Meta, id)
+	if err != nil {
+		return err
+	}
+	// The slot first: a config whose key nobody has would be a repository lost.
+	if err := b.Put(ctx, layout.Slot(name), slot); err != nil {
+		return err
+	}
+	if err := putConfig(ctx, b, config); err != nil {
+		if !errors.Is(err, ErrUnknownOutcome) {
+			// Ours opens nothing; left behind it would only cost attempts.
+			_ = b.Delete(context.WithoutCancel(ctx), layout.Slot(name))
+		}
+		return err
+	}
+	return nil
+}
+
+// putConfig creates the config. After an error it looks whether its own object
+// is there: a reply may have been lost.
+func putConfig(ctx context.Context, b backend.Backend, object []byte) error {
+	err := b.Put(ctx, layout.Config, object)
+	if err == nil {
+		return nil
+	}
+	got, readErr := backend.ReadAll(context.WithoutCancel(ctx), b, layout.Config, maxConfig)
+	switch {
+	case readErr == nil && bytes.Equal(got, object):
+		return nil
+	case readErr == nil:
+		return ErrExists
+	case errors.Is(readErr, backend.ErrNotExist):
+		return err
+	}
+	return errors.Join(fmt.Errorf("config: %w", ErrUnknownOutcome), err)
+}
+
+// OpenOrInit opens the repository on b, or makes it if there is none. If two do
+// so at once one makes it, and both open it.
+func OpenOrInit(ctx context.Context, b backend.Backend, s Secret, opts Options) (*Repository, error) {
+	r, err := Open(ctx, b, s, opts)
+	if !errors.Is(err, ErrNoRepository) || opts.ReadOnly {
+		return r, err
+	}
+	if err := Init(ctx, b, s, InitOptions{}); err != nil && !errors.Is(err, ErrExists) {
+		return nil, err
+	}
+	return Open(ctx, b, s, opts)
+}
+
+// readConfig returns the config object, or ErrNoRepository.
+func readConfig(ctx context.Context, b backend.Backend) ([]byte, error) {
+	object, err := backend.ReadAll(ctx, b, layout.Config, maxConfig)
+	if !errors.Is(err, backend.ErrNotExist) {
+		return object, err
+	}
+	// A log without a config is a repository that lost it, and nothing to init over.
+	for info, err := range b.List(ctx, layout.Records) {
+		if err != nil {
+			if errors.Is(err, backend.ErrNotExist) {
+				break
+			}
+			return nil, err
+		}
+		return nil, &store.CorruptError{Object: string(layout.Config), Offset: -1, Err: fmt.Errorf("it is missing, while %s is there", info.Key)}
+	}
+	return nil, ErrNoRepository
+}
+
+// explainForeign says what an object in the config's place is, if not ours.
+func explainForeign(object []byte, err error) error {
+	switch {
+	case errors.Is(err, seal.ErrNewerFormat):
+		return err
+	case bytes.HasPrefix(object, []byte("[repository]")):
+		return fmt.Errorf("this is a borg repository: %w", ErrNoRepository)
+	case errors.Is(err, seal.ErrNotCairn) && len(object) < 4096 && !bytes.Contains(object, []byte("\n")):
+		// restic keeps an object of that name as well, encrypted without a header.
+		return fmt.Errorf("the object %q is no Cairn config (a restic repository has one, too): %w", layout.Config, ErrNoRepository)
+	case errors.Is(err, seal.ErrNotCairn):
+		return fmt.Errorf("the object %q is no Cairn config: %w", layout.Config, ErrNoRepository)
+	}
+	return corruptObject(layout.Config, err)
+}
+
+// openSlots unwraps the repository key by the first slot that the secret fits.
+// A slot that is damaged does not keep the others from being tried.
+func openSlots(ctx context.Context, b backend.Backend, id keys.RepositoryID, secret keys.Secret) (keys.Root, error) {
+	var damaged []error
+	tried := 0
+	for info, err := range b.List(ctx, layout.Slots) {
+		if err != nil {
+			return keys.Root{}, err
+		}
+		if tried++; tried > maxSlots {
+			break
+		}
+		object, err := backend.ReadAll(ctx, b, info.Key, maxConfig)
+		if err != nil {
+			if ctx.Err() != nil {
+				return keys.Root{}, err
+			}
+			damaged = append(damaged, err)
+			continue
+		}
+		slot, _, err := keys.ReadSlot(object)
+		switch {
+		case err != nil:
+			damaged = append(damaged, fmt.Errorf("%s: %w", info.Key, err))
+			continue
+		case slot.Repository != id || slot.Type != secret.Type():
+			continue // another Init's, or opened by something else
+		}
+		root, err := keys.OpenSlot(object, id, secret)
+		if err == nil {
+			return root, nil
+		}
+		if !errors.Is(err, ErrWrongKey) {
+			damaged = append(damaged, fmt.Errorf("%s: %w", info.Key, err))
+		}
+	}
+	if tried == 0 {
+		return keys.Root{}, &store.CorruptError{Object: string(layout.Slots), Offset: -1, Err: errors.New("every key slot is missing")}
+	}
+	return keys.Root{}, errors.Join(append([]error{ErrWrongKey}, damaged...)...)
+}
+
+// slotName returns the part of a slot's key that names it.
+func slotName(key backend.Key) string { return strings.TrimPrefix(string(key), string(layout.Slots)) }
+
+// sortedSlots reads the clear parts of every slot of this repository.
+func (r *Repository) sortedSlots(ctx context.Context) ([]KeySlot, error) {
+	var slots []KeySlot
+	for info, err := range r.meter.List(ctx, layout.Slots) {
+		if err != nil {
+			return nil, err
+		}
+		object, err := backend.ReadAll(ctx, r.meter, info.Key, maxConfig)
+		if err != nil {
+			return nil, err
+		}
+		slot, _, err := keys.ReadSlot(object)
+		if err != nil || slot.Repository != r.id {
+			continue // check reports it
+		}
+		slots = append(slots, KeySlot{ID: slotName(info.Key), Label: slot.Label, Type: slot.Type})
+	}
+	sort.Slice(slots, func(i, j int) bool { return slots[i].ID < slots[j].ID })
+	return slots, nil
+}
+
+func newSlotName(name [16]byte) string { return hex.EncodeToString(name[:]) }

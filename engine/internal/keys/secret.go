@@ -1,0 +1,132 @@
+package keys
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"filippo.io/age"
+)
+
+const (
+	// logN is log2 of scrypt's N for new slots: 64 MiB and 0.2 CPU seconds.
+	// age's own default of 2^18 costs 256 MiB and 0.7 to 1.3 s, on each open.
+	logN = 16
+	// maxLogN is the most that a slot may ask for.
+	maxLogN = 18
+	// maxKeyFile bounds a key file, in bytes.
+	maxKeyFile = 1 << 20
+)
+
+// A Secret opens slots and makes new ones.
+type Secret struct {
+	slotType   string
+	identities []age.Identity
+	recipients []age.Recipient
+}
+
+// Type is the type of slot that the secret opens.
+func (s Secret) Type() string { return s.slotType }
+
+// String shows nothing of the secret.
+func (Secret) String() string { return "keys.Secret(redacted)" }
+
+// GoString shows nothing of the secret.
+func (s Secret) GoString() string { return s.String() }
+
+func (s Secret) logN() uint8 {
+	if s.slotType == TypePassphrase {
+		return logN
+	}
+	return 0
+}
+
+// Passphrase returns a Secret that stretches p.
+func Passphrase(p string) (Secret, error) {
+	if p == "" {
+		return Secret{}, fmt.Errorf("%w: the passphrase is empty", ErrNoSecret)
+	}
+	r, err := age.NewScryptRecipient(p)
+	if err != nil {
+		return Secret{}, fmt.Errorf("passphrase: %w", err)
+	}
+	r.SetWorkFactor(logN)
+	id, err := age.NewScryptIdentity(p)
+	if err != nil {
+		return Secret{}, fmt.Errorf("passphrase: %w", err)
+	}
+	id.SetMaxWorkFactor(maxLogN)
+	return Secret{slotType: TypePassphrase, identities: []age.Identity{id}, recipients: []age.Recipient{r}}, nil
+}
+
+// File returns the Secret of the age identities in the file at path.
+func File(path string) (Secret, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return Secret{}, fmt.Errorf("key file: %w", err)
+	}
+	defer f.Close()
+	ids, err := age.ParseIdentities(io.LimitReader(f, maxKeyFile))
+	if err != nil {
+		// The library's text may quote the line, which may be a secret.
+		return Secret{}, fmt.Errorf("key file %s: %w: not a file of age identities", path, ErrNoSecret)
+	}
+	return Identities(ids)
+}
+
+// Identities returns the Secret of ids.
+func Identities(ids []age.Identity) (Secret, error) {
+	if len(ids) == 0 {
+		return Secret{}, fmt.Errorf("%w: no identity", ErrNoSecret)
+	}
+	s := Secret{slotType: TypeX25519, identities: ids}
+	for _, id := range ids {
+		if x, ok := id.(*age.X25519Identity); ok {
+			s.recipients = append(s.recipients, x.Recipient())
+		}
+	}
+	return s, nil
+}
+
+// NewFile writes a new X25519 identity to path, mode 0600, durably; an existing
+// file is left alone and is an error.
+func NewFile(path string) error {
+	id, err := age.GenerateX25519Identity()
+	if err != nil {
+		return fmt.Errorf("key file: %w", err)
+	}
+	text := strings.Join([]string{
+		"# cairn key file: whoever has it opens every repository made with it.",
+		"# public key: " + id.Recipient().String(),
+		id.String(), "",
+	}, "\n")
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return fmt.Errorf("key file: %w", err)
+	}
+	_, err = f.WriteString(text)
+	err = errors.Join(err, f.Sync(), f.Close())
+	if err != nil {
+		// A cut-off key file must not look like a key.
+		return errors.Join(fmt.Errorf("key file %s: %w", path, err), os.Remove(path))
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+// syncDir makes a new entry of dir durable. Systems that cannot sync a
+// directory say so with an error that changes nothing.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return fmt.Errorf("key file: %w", err)
+	}
+	err = d.Sync()
+	if errors.Is(err, fs.ErrInvalid) || errors.Is(err, fs.ErrPermission) || errors.Is(err, errors.ErrUnsupported) {
+		err = nil
+	}
+	return errors.Join(err, d.Close())
+}

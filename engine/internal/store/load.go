@@ -1,0 +1,202 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/cairn-backup/cairn/backend"
+	"github.com/cairn-backup/cairn/chunk/seal"
+	"github.com/cairn-backup/cairn/engine/internal/index"
+	"github.com/cairn-backup/cairn/engine/internal/layout"
+	"github.com/cairn-backup/cairn/engine/internal/log"
+)
+
+var errShort = errors.New("the object ends early")
+
+// readFull fills buf from the object at off.
+func readFull(ctx context.Context, b backend.Backend, key backend.Key, off int64, buf []byte) error {
+	if len(buf) == 0 {
+		return nil
+	}
+	r, err := b.Get(ctx, key, off, int64(len(buf)))
+	if err != nil {
+		return err
+	}
+	_, err = io.ReadFull(r, buf)
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		err = errShort
+	}
+	if err = errors.Join(err, r.Close()); err != nil {
+		return fmt.Errorf("get %s: %w", key, err)
+	}
+	return nil
+}
+
+// maxSegment bounds an index segment, in bytes: a session publishes long before.
+const maxSegment = 1 << 30
+
+// CheckIndex drops the index if it was filled from another history than the
+// log's: put back to an old state, or ahead of a store that was.
+func (s *Store) CheckIndex(ctx context.Context) error {
+	tag, ok := s.opts.Index.Tag()
+	if !ok {
+		return nil
+	}
+	head := s.opts.Log.Head()
+	if tag.N == head.N && tag.Hash == head.Hash {
+		return nil
+	}
+	if tag.N < head.N {
+		h, err := s.opts.Log.HashAt(ctx, tag.N)
+		if err == nil && h == tag.Hash {
+			return nil
+		}
+		if err != nil && ctx.Err() != nil {
+			return err
+		}
+	}
+	s.opts.Logger.Info("the index belongs to another history of the repository; it is built anew")
+	return s.opts.Index.Reset()
+}
+
+// LoadAll puts the entries of every live pack into the index.
+func (s *Store) LoadAll(ctx context.Context) error {
+	return s.load(ctx, func(log.SegmentInfo) bool { return true })
+}
+
+// Load puts the entries of the packs with these numbers into the index.
+func (s *Store) Load(ctx context.Context, needs log.Ranges) error {
+	return s.load(ctx, func(seg log.SegmentInfo) bool { return seg.Packs.Intersects(needs) })
+}
+
+func (s *Store) load(ctx context.Context, want func(log.SegmentInfo) bool) error {
+	s.loadMu.Lock()
+	defer s.loadMu.Unlock()
+	loaded, err := s.opts.Index.Loaded()
+	if err != nil {
+		return s.rebuild(err)
+	}
+	var todo []log.SegmentInfo
+	_ = s.opts.Log.View(func(st *log.State) error { // the function returns nil
+		for seg := range st.Segments() {
+			if !loaded[index.SegmentID(seg.ID)] && want(seg) {
+				todo = append(todo, seg)
+			}
+		}
+		return nil
+	})
+	for _, seg := range todo {
+		if err := s.loadSegment(ctx, seg); err != nil {
+			return err
+		}
+	}
+	if len(todo) == 0 {
+		return nil
+	}
+	head := s.opts.Log.Head()
+	return s.opts.Index.SetTag(index.Tag{N: head.N, Hash: head.Hash})
+}
+
+// rebuild empties an index that failed, so that the next load fills it.
+func (s *Store) rebuild(cause error) error {
+	s.opts.Logger.Warn("the index is damaged and is built anew", "error", cause)
+	return s.opts.Index.Reset()
+}
+
+func (s *Store) loadSegment(ctx context.Context, seg log.SegmentInfo) error {
+	tables, err := s.ReadSegment(ctx, seg)
+	if errors.Is(err, ErrCorrupt) {
+		s.opts.Logger.Warn("an index segment is damaged; the footers of its packs are read instead", "error", err)
+		tables, err = s.footers(ctx, seg)
+	}
+	if err != nil {
+		return err
+	}
+	var entries []index.Entry
+	for _, t := range tables {
+		number, ok := uint64(0), false
+		_ = s.opts.Log.View(func(st *log.State) error { // the function returns nil
+			number, ok = st.PackNumber(t.Pack)
+			return nil
+		})
+		if ok { // else it was doomed meanwhile
+			entries = appendEntries(entries[:0], number, t)
+			if err := s.opts.Index.Insert(entries); err != nil {
+				return err
+			}
+		}
+	}
+	return s.opts.Index.MarkLoaded(index.SegmentID(seg.ID))
+}
+
+// footers reads what a segment should hold from the packs themselves. A pack
+// that cannot be read is left out: its chunks are then found nowhere.
+func (s *Store) footers(ctx context.Context, seg log.SegmentInfo) ([]PackTable, error) {
+	var tables []PackTable
+	for number := range seg.Packs.All() {
+		info, ok := s.packInfo(number)
+		if !ok {
+			continue
+		}
+		t, err := s.ReadTable(ctx, info)
+		switch {
+		case err == nil:
+			tables = append(tables, PackTable{Pack: info.ID, Size: uint64(info.Size), Table: t})
+		case !errors.Is(err, ErrCorrupt):
+			return nil, err
+		}
+	}
+	return tables, nil
+}
+
+// ReadSegment reads an index segment. One that does not match its name or the
+// log is a CorruptError.
+func (s *Store) ReadSegment(ctx context.Context, seg log.SegmentInfo) ([]PackTable, error) {
+	key := layout.Segment(seg.ID)
+	corrupt := func(err error) error {
+		return &CorruptError{Object: string(key), Offset: -1, Err: err}
+	}
+	if seg.Size > maxSegment {
+		return nil, corrupt(fmt.Errorf("%d bytes are more than a segment may have", seg.Size))
+	}
+	object := make([]byte, seg.Size)
+	err := readFull(ctx, s.opts.Backend, key, 0, object)
+	if errors.Is(err, backend.ErrNotExist) || errors.Is(err, backend.ErrRange) || errors.Is(err, errShort) {
+		return nil, corrupt(err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	h, parts, err := seal.OpenObject(s.opts.Keys.Meta, seal.KindSegment, seal.Binding{Repository: s.opts.Repository}, object)
+	if err != nil {
+		return nil, corrupt(err)
+	}
+	if h.Name() != seg.ID {
+		return nil, corrupt(errors.New("it is another segment"))
+	}
+	tables, err := parseSegment(parts)
+	if err != nil {
+		return nil, corrupt(err)
+	}
+	return tables, nil
+}
+
+// Entries returns the places of a pack's chunks.
+func Entries(number uint64, t PackTable) []index.Entry { return appendEntries(nil, number, t) }
+
+// appendEntries appends the places of a pack's chunks.
+func appendEntries(dst []index.Entry, number uint64, t PackTable) []index.Entry {
+	for _, b := range t.Table.Blocks {
+		var start uint32
+		for _, c := range b.Chunks {
+			dst = append(dst, index.Entry{ID: c.ID, Place: index.Place{
+				Pack: number, Check: t.Pack.Check(), Offset: b.Offset, Stored: b.Stored, Block: b.Number,
+				Start: start, Length: c.Length, Foreign: b.Birth != 0,
+			}})
+			start += c.Length
+		}
+	}
+	return dst
+}

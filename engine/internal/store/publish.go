@@ -1,0 +1,319 @@
+package store
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"math/big"
+	"time"
+
+	"github.com/cairn-backup/cairn/chunk/codec"
+	"github.com/cairn-backup/cairn/chunk/pack"
+	"github.com/cairn-backup/cairn/chunk/seal"
+	"github.com/cairn-backup/cairn/engine/internal/index"
+	"github.com/cairn-backup/cairn/engine/internal/layout"
+	"github.com/cairn-backup/cairn/engine/internal/log"
+)
+
+const (
+	// minPack and maxPack are the bounds between which the size at which a pack
+	// is closed is drawn, in bytes: were it fixed, the place where a pack ends
+	// in a known stream would tell what the stream is.
+	minPack = 12 << 20
+	maxPack = 20 << 20
+	// maxMetaPack bounds packs of tree pages, which are read by pieces.
+	maxMetaPack = 4 << 20
+)
+
+// packTarget draws the size at which a pack of that kind is closed.
+func packTarget(kind seal.Kind) (int, error) {
+	if kind == seal.KindMetaPack {
+		return maxMetaPack, nil
+	}
+	n, err := rand.Int(rand.Reader, big.NewInt(maxPack-minPack))
+	if err != nil {
+		return 0, err
+	}
+	return minPack + int(n.Int64()), nil
+}
+
+// seal takes blocks, compresses and seals them.
+func (ss *Session) seal(ctx context.Context) error {
+	enc, err := codec.NewEncoder(codec.Fastest)
+	if err != nil {
+		return err
+	}
+	v, err := pack.NewVerifier(ss.store.opts.Keys.Chunk)
+	if err != nil {
+		return err
+	}
+	var encoded []byte
+	for {
+		var b *block
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case b = <-ss.work:
+		}
+		if b == nil {
+			return nil // closed: all is sealed
+		}
+		encoded = enc.Encode(encoded[:0], b.raw)
+		if err := ss.add(ctx, b, encoded, v); err != nil {
+			return err
+		}
+		ss.free.Put(b)
+	}
+}
+
+// add seals one encoded block into an open pack.
+func (ss *Session) add(ctx context.Context, b *block, encoded []byte, v *pack.Verifier) error {
+	w, err := ss.takePack(b.kind)
+	if err != nil {
+		return err
+	}
+	err = w.Add(b.chunks, encoded, v)
+	if errors.Is(err, pack.ErrVerify) {
+		// What the compressor made cannot be read back; the bytes themselves can.
+		ss.store.opts.Logger.Warn("a block did not survive compression and is stored as it is", "error", err)
+		err = w.Add(b.chunks, codec.AppendRaw(nil, b.raw), v)
+	}
+	if err != nil {
+		return err
+	}
+	target, err := packTarget(b.kind)
+	if err != nil {
+		return err
+	}
+	if w.Size() >= target {
+		return ss.finish(ctx, w)
+	}
+	ss.givePack(b.kind, w)
+	return nil
+}
+
+func slot(kind seal.Kind) int {
+	if kind == seal.KindMetaPack {
+		return 1
+	}
+	return 0
+}
+
+func (ss *Session) takePack(kind seal.Kind) (*pack.Writer, error) {
+	ss.mu.Lock()
+	open := &ss.open[slot(kind)]
+	if n := len(*open); n > 0 {
+		w := (*open)[n-1]
+		*open = (*open)[:n-1]
+		ss.mu.Unlock()
+		return w, nil
+	}
+	ss.mu.Unlock()
+	o := ss.store.opts
+	return pack.NewWriter(pack.Config{Key: o.Keys.Data(0), Kind: kind, Repository: o.Repository, Hash: o.Keys.Chunk})
+}
+
+func (ss *Session) givePack(kind seal.Kind, w *pack.Writer) {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	ss.open[slot(kind)] = append(ss.open[slot(kind)], w)
+}
+
+// finish closes a pack and hands it to the uploaders.
+func (ss *Session) finish(ctx context.Context, w *pack.Writer) error {
+	p, err := w.Finish()
+	if err != nil {
+		return err
+	}
+	select {
+	case ss.packs <- p:
+		return nil
+	case <-ss.done:
+		return ss.cause()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// finishOpen closes the packs that are still open. The sealers must be done.
+func (ss *Session) finishOpen(ctx context.Context) error {
+	ss.mu.Lock()
+	rest := append(ss.open[0], ss.open[1]...)
+	ss.open = [2][]*pack.Writer{}
+	ss.mu.Unlock()
+	for _, w := range rest {
+		if w.Empty() {
+			continue
+		}
+		if err := ss.finish(ctx, w); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// upload puts packs, and records them when enough of them wait.
+func (ss *Session) upload(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case p, ok := <-ss.packs:
+			if !ok {
+				return nil
+			}
+			if err := ss.put(ctx, p); err != nil {
+				return err
+			}
+		}
+		if ss.due() {
+			if err := ss.publish(ctx); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func (ss *Session) put(ctx context.Context, p pack.Pack) error {
+	if err := ss.store.opts.Backend.Put(ctx, layout.Pack(p.ID), p.Object); err != nil {
+		return err
+	}
+	size := uint64(len(p.Object))
+	var chunks uint32
+	for _, b := range p.Table.Blocks {
+		chunks += uint32(len(b.Chunks)) //nolint:gosec // bounded by the pack's size
+	}
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	ss.pending = append(ss.pending, PackTable{Pack: p.ID, Size: size, Table: p.Table})
+	ss.infos = append(ss.infos, log.PackInfo{
+		ID: p.ID, Kind: p.Header.Kind, Generation: p.Header.Generation, Salt: p.Header.Salt,
+		Size: uint32(size), Chunks: chunks, Envelope: p.Header.Envelope, //nolint:gosec // a pack has at most 256 MiB
+	})
+	ss.waiting += size
+	ss.stats.Stored += size
+	return nil
+}
+
+func (ss *Session) due() bool {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	return ss.waiting >= publishBytes || ss.waiting > 0 && time.Since(ss.since) >= publishEvery
+}
+
+// publish records what was put so far, and how far the session is. A second
+// caller goes on without waiting.
+func (ss *Session) publish(ctx context.Context) error {
+	if !ss.publishing.TryLock() {
+		return nil
+	}
+	defer ss.publishing.Unlock()
+	var partial []byte
+	if ss.opts.Partial != nil {
+		var err error
+		if partial, err = ss.opts.Partial(ctx); err != nil {
+			return err
+		}
+	}
+	ss.mu.Lock()
+	none := len(ss.pending) == 0
+	ss.mu.Unlock()
+	if none {
+		return nil
+	}
+	_, err := ss.record(ctx, func(needs log.Ranges) (log.Effect, error) {
+		return log.Session{ID: ss.id, Needs: needs, Group: ss.opts.Group, Partial: partial}, nil
+	})
+	if err != nil {
+		return fmt.Errorf("publish: %w", err)
+	}
+	return nil
+}
+
+// record appends one record that adds the pending packs, with last as its other
+// effect. The packs are durable, and so is the segment before the record is
+// sent. The caller holds publishing.
+func (ss *Session) record(ctx context.Context, last func(needs log.Ranges) (log.Effect, error)) (log.Position, error) {
+	ss.mu.Lock()
+	tables, infos := ss.pending, ss.infos
+	ss.pending, ss.infos, ss.waiting, ss.since = nil, nil, 0, time.Now()
+	ss.mu.Unlock()
+	var segment log.SegmentInfo
+	if len(tables) > 0 {
+		id, object, err := sealSegment(ss.store.opts.Keys, ss.store.opts.Repository, tables)
+		if err != nil {
+			return log.Position{}, err
+		}
+		if err := ss.store.opts.Backend.Put(ctx, layout.Segment(id), object); err != nil {
+			return log.Position{}, err
+		}
+		segment = log.SegmentInfo{ID: id, Size: uint32(len(object))} //nolint:gosec // bounded by publishBytes
+	}
+	var first uint64
+	pos, err := ss.store.opts.Log.Append(ctx, func(st *log.State) ([]log.Effect, error) {
+		first = st.NextPack()
+		needs, own := ss.needsWith(first, len(infos))
+		effect, err := last(needs)
+		if err != nil || len(infos) == 0 {
+			return []log.Effect{effect}, err
+		}
+		segment.Packs = own
+		return []log.Effect{log.Add{Packs: infos, Segments: []log.SegmentInfo{segment}}, effect}, nil
+	})
+	if err != nil {
+		return pos, err
+	}
+	ss.mu.Lock()
+	for i := range infos {
+		ss.needs[first+uint64(i)] = struct{}{} //nolint:gosec // an index
+	}
+	ss.mu.Unlock()
+	if len(tables) > 0 {
+		ss.remember(tables, segment, first, pos)
+	}
+	return pos, nil
+}
+
+// needsWith returns the needs of the session and of n packs that are about to
+// be numbered from first, and the latter alone.
+func (ss *Session) needsWith(first uint64, n int) (needs, own log.Ranges) {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	numbers := make([]uint64, 0, len(ss.needs)+n)
+	for number := range ss.needs {
+		numbers = append(numbers, number)
+	}
+	fresh := make([]uint64, n)
+	for i := range fresh {
+		fresh[i] = first + uint64(i) //nolint:gosec // an index
+	}
+	return log.RangesOf(append(numbers, fresh...)), log.RangesOf(fresh)
+}
+
+// remember puts recorded packs into the index. The index is a hint: if it
+// cannot take them, the claims stay and the next session loads the segment.
+func (ss *Session) remember(tables []PackTable, segment log.SegmentInfo, first uint64, pos log.Position) {
+	x := ss.store.opts.Index
+	err := func() error {
+		var entries []index.Entry
+		for i, t := range tables {
+			entries = appendEntries(entries[:0], first+uint64(i), t) //nolint:gosec // an index
+			if err := x.Insert(entries); err != nil {
+				return err
+			}
+		}
+		return errors.Join(x.MarkLoaded(index.SegmentID(segment.ID)), x.SetTag(index.Tag{N: pos.N, Hash: pos.Hash}))
+	}()
+	if err != nil {
+		ss.store.opts.Logger.Warn("the index did not take new entries", "error", err)
+		return
+	}
+	for _, t := range tables {
+		for _, b := range t.Table.Blocks {
+			for _, c := range b.Chunks {
+				ss.claims.drop(c.ID)
+			}
+		}
+	}
+}

@@ -1,0 +1,205 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/cairn-backup/cairn/chunk"
+	"github.com/cairn-backup/cairn/chunk/pack"
+	"github.com/cairn-backup/cairn/engine/internal/index"
+	"github.com/cairn-backup/cairn/engine/internal/layout"
+	"github.com/cairn-backup/cairn/engine/internal/log"
+)
+
+// errNoPlace says that no live pack is known to hold a chunk.
+var errNoPlace = errors.New("no live pack holds the chunk")
+
+// Find returns the places of ids, in their order. What the index does not know,
+// or knows wrongly, is looked for again after the log and every segment were
+// read; a chunk that is nowhere then is a CorruptError.
+func (s *Store) Find(ctx context.Context, ids []chunk.ID) ([]index.Place, error) {
+	places := make([]index.Place, len(ids))
+	found := make([]bool, len(ids))
+	for attempt := 0; ; attempt++ {
+		err := s.lookup(ids, places, found)
+		missing := -1
+		for i := range found {
+			if !found[i] {
+				missing = i
+				break
+			}
+		}
+		if err == nil && missing < 0 {
+			return places, nil
+		}
+		if s.opts.Strict {
+			attempt = 2
+		}
+		switch attempt {
+		case 0: // another process may have written or moved it
+			if err := s.opts.Log.Refresh(ctx); err != nil {
+				return nil, err
+			}
+		case 1: // the index may have lost it
+			if err := s.rebuild(errors.Join(err, errNoPlace)); err != nil {
+				return nil, err
+			}
+		default:
+			if err != nil {
+				return nil, err
+			}
+			return nil, &CorruptError{ID: ids[missing], Offset: -1, Err: errNoPlace}
+		}
+		if err := s.LoadAll(ctx); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// lookup asks the index, and leaves found false for places in packs that are
+// not live.
+func (s *Store) lookup(ids []chunk.ID, places []index.Place, found []bool) error {
+	clear(found)
+	if err := s.opts.Index.LookupMany(ids, places, found); err != nil {
+		clear(found)
+		return err
+	}
+	return s.opts.Log.View(func(st *log.State) error {
+		for i, ok := range found {
+			found[i] = ok && placeHolds(st, places[i])
+		}
+		return nil
+	})
+}
+
+// placeHolds reports whether a place from the index lies in the pack that the
+// log knows by that number, within its bounds: the index is a hint, and the
+// number alone would name another pack in another history.
+func placeHolds(st *log.State, p index.Place) bool {
+	info, ok := st.Pack(p.Pack)
+	return ok && info.ID.Check() == p.Check && uint64(p.Offset)+uint64(p.Stored) <= uint64(info.Size)
+}
+
+// Chunk returns one chunk, verified. Its bytes are shared: nobody may change
+// them. It is made for tree pages, of which many lie in one block.
+func (s *Store) Chunk(ctx context.Context, id chunk.ID) ([]byte, error) {
+	places, err := s.Find(ctx, []chunk.ID{id})
+	if err != nil {
+		return nil, err
+	}
+	p := places[0]
+	at := blockPlace{pack: p.Pack, offset: p.Offset}
+	r, err := s.Reader()
+	if err != nil {
+		return nil, err
+	}
+	defer s.Release(r)
+	s.mu.Lock()
+	block, ok := s.blocks.get(at)
+	s.mu.Unlock()
+	if !ok {
+		sealed, err := s.ReadRange(ctx, p.Pack, int64(p.Offset), int64(p.Stored))
+		if err != nil {
+			return nil, err
+		}
+		opened, err := s.OpenBlock(ctx, r, p, sealed)
+		if err != nil {
+			return nil, err
+		}
+		block = bytes.Clone(opened)
+		s.mu.Lock()
+		s.blocks.put(at, block)
+		s.mu.Unlock()
+	}
+	return s.Cut(r, block, id, p)
+}
+
+// ReadRange reads bytes of a live pack.
+func (s *Store) ReadRange(ctx context.Context, number uint64, off, n int64) ([]byte, error) {
+	info, ok := s.packInfo(number)
+	if !ok {
+		return nil, fmt.Errorf("pack %d is not live: %w", number, ErrCorrupt)
+	}
+	return s.readAt(ctx, info, off, n)
+}
+
+// ReadInto fills buf with bytes of a live pack.
+func (s *Store) ReadInto(ctx context.Context, number uint64, off int64, buf []byte) error {
+	info, ok := s.packInfo(number)
+	if !ok {
+		return fmt.Errorf("pack %d is not live: %w", number, ErrCorrupt)
+	}
+	return s.readInto(ctx, info, off, buf)
+}
+
+// OpenBlock opens and decodes the block at p. The result is valid until the
+// next call with r.
+func (s *Store) OpenBlock(ctx context.Context, r *Reader, p index.Place, sealed []byte) ([]byte, error) {
+	info, ok := s.packInfo(p.Pack)
+	if !ok {
+		return nil, fmt.Errorf("pack %d is not live: %w", p.Pack, ErrCorrupt)
+	}
+	h := info.Header()
+	if p.Foreign {
+		t, err := s.Table(ctx, p.Pack)
+		if err != nil {
+			return nil, err
+		}
+		b, ok := blockAt(t, p.Offset)
+		if !ok || b.Birth == 0 {
+			return nil, s.corruptAt(info, p, chunk.ID{}, errors.New("the footer knows no such block"))
+		}
+		h = t.Births[b.Birth-1]
+	}
+	o, err := s.opener(h)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := pack.OpenBlock(o, r.dec, r.buf[:0], sealed, p.Block, maxBlock)
+	if err != nil {
+		return nil, s.corruptAt(info, p, chunk.ID{}, err)
+	}
+	r.buf = raw
+	return raw, nil
+}
+
+// Cut returns the chunk at p of an opened block, once its hash was found right.
+func (s *Store) Cut(r *Reader, block []byte, id chunk.ID, p index.Place) ([]byte, error) {
+	end := uint64(p.Start) + uint64(p.Length)
+	if end <= uint64(len(block)) {
+		if data := block[p.Start:end]; r.hash.Sum(data) == id {
+			return data, nil
+		}
+	}
+	info, _ := s.packInfo(p.Pack)
+	return nil, s.corruptAt(info, p, id, errors.New("the bytes do not match the chunk's name"))
+}
+
+func (s *Store) corruptAt(info log.PackInfo, p index.Place, id chunk.ID, err error) error {
+	return &CorruptError{Object: string(layout.Pack(info.ID)), Offset: int64(p.Offset), ID: id, Err: err}
+}
+
+func blockAt(t pack.Table, offset uint32) (pack.Block, bool) {
+	for _, b := range t.Blocks {
+		if b.Offset == offset {
+			return b, true
+		}
+	}
+	return pack.Block{}, false
+}
+
+// Where returns the pack of each chunk, as the index knows it and nothing else
+// is asked.
+func (s *Store) Where(ids []chunk.ID) (packs []uint64, found []bool, err error) {
+	places := make([]index.Place, len(ids))
+	packs, found = make([]uint64, len(ids)), make([]bool, len(ids))
+	if err := s.lookup(ids, places, found); err != nil {
+		return nil, nil, err
+	}
+	for i := range places {
+		packs[i] = places[i].Pack
+	}
+	return packs, found, nil
+}

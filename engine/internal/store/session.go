@@ -1,0 +1,401 @@
+package store
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/cairn-backup/cairn/chunk"
+	"github.com/cairn-backup/cairn/chunk/pack"
+	"github.com/cairn-backup/cairn/chunk/seal"
+	"github.com/cairn-backup/cairn/engine/internal/log"
+)
+
+const (
+	// blockSize bounds a block of data chunks, in bytes before compression. A
+	// chunk that is larger has a block of its own.
+	blockSize = 1 << 20
+	// metaBlockSize bounds a block of tree pages: they are read one at a time.
+	metaBlockSize = 128 << 10
+	// publishBytes is how much may be stored before a session records it, so
+	// that an interrupted backup loses no more than that and packs in flight.
+	publishBytes = 128 << 20
+	// publishEvery is how long stored packs may wait to be recorded.
+	publishEvery = 30 * time.Second
+	// uploads is how many packs are put at once.
+	uploads = 2
+)
+
+// A Session is one run that writes chunks. Its methods are safe for concurrent
+// use, those of a Writer are not. It ends with Commit or Abort; Abort after
+// Commit does nothing.
+//
+// A chunk's way: claimed by the first who has it, looked up, put into a block,
+// the block sealed by one of Options.Workers goroutines into an open pack, a
+// full pack put by one of two goroutines. Each hand-over waits for the other
+// side, so memory is bounded by the goroutines and not by the input.
+type Session struct {
+	store *Store
+	id    [16]byte
+	opts  SessionOptions
+
+	group   *errgroup.Group
+	stop    context.CancelCauseFunc
+	done    <-chan struct{} // closed when the session failed or was aborted
+	cause   func() error
+	work    chan *block
+	packs   chan pack.Pack
+	sealers sync.WaitGroup
+	drained bool
+
+	claims claims
+	free   sync.Pool // of *block
+
+	publishing sync.Mutex // one Publish at a time
+
+	mu      sync.Mutex // guards what follows
+	open    [2][]*pack.Writer
+	pending []PackTable // put, not yet in the log
+	infos   []log.PackInfo
+	waiting uint64 // bytes of pending
+	since   time.Time
+	needs   map[uint64]struct{}
+	stats   Written
+	ended   bool
+
+	meta metaWriter
+}
+
+// SessionOptions says how a session works.
+type SessionOptions struct {
+	Group [16]byte // of the snapshot it works for
+	Dry   bool     // chunks are named and looked up, nothing is stored
+	// Partial returns the sealed partial tree, when the session is about to be
+	// recorded before its end; nil if there is none.
+	Partial func(ctx context.Context) ([]byte, error)
+}
+
+// Written counts what a session stored.
+type Written struct {
+	New    uint64 // bytes of chunks that were not stored before
+	Chunks uint64 // how many they were
+	Stored uint64 // bytes of packs put
+}
+
+// A block is chunks on their way into a pack.
+type block struct {
+	kind   seal.Kind
+	raw    []byte
+	chunks []pack.Chunk
+}
+
+// Begin opens a session. Every record up to the head must have been read: Begin
+// refreshes the log and fills the index.
+func (s *Store) Begin(ctx context.Context, opts SessionOptions) (*Session, error) {
+	if err := s.opts.Log.Refresh(ctx); err != nil {
+		return nil, err
+	}
+	if err := s.LoadAll(ctx); err != nil {
+		return nil, err
+	}
+	ss := &Session{store: s, opts: opts, needs: make(map[uint64]struct{}), since: time.Now()}
+	if _, err := rand.Read(ss.id[:]); err != nil {
+		return nil, err
+	}
+	ss.claims.init()
+	ss.meta.hash = chunk.NewHasher(s.opts.Keys.Chunk)
+	ss.free.New = func() any { return new(block) }
+	runCtx, stop := context.WithCancelCause(ctx)
+	group, runCtx := errgroup.WithContext(runCtx)
+	ss.group, ss.stop, ss.done = group, stop, runCtx.Done()
+	ss.cause = func() error { return context.Cause(runCtx) }
+	ss.work = make(chan *block)
+	ss.packs = make(chan pack.Pack)
+	if opts.Dry {
+		return ss, nil
+	}
+	ss.sealers.Add(s.opts.Workers)
+	for range s.opts.Workers {
+		group.Go(func() error { defer ss.sealers.Done(); return ss.seal(runCtx) })
+	}
+	for range uploads {
+		group.Go(func() error { return ss.upload(runCtx) })
+	}
+	return ss, nil
+}
+
+// ID names the session in the log.
+func (ss *Session) ID() [16]byte { return ss.id }
+
+// Written returns the counts so far.
+func (ss *Session) Written() Written {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	return ss.stats
+}
+
+// Need records that the session relies on these packs: those of a parent
+// whose nodes it took over.
+func (ss *Session) Need(packs log.Ranges) {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	for n := range packs.All() {
+		ss.needs[n] = struct{}{}
+	}
+}
+
+func (ss *Session) need(number uint64) {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	ss.needs[number] = struct{}{}
+}
+
+// admit reports whether the chunk must be stored by the caller. If not, it is
+// stored already, in the pack that it returns (0: by this session), or is being
+// stored by another goroutine of this session.
+func (ss *Session) admit(ctx context.Context, id chunk.ID) (store bool, number uint64, err error) {
+	if !ss.claims.claim(id) {
+		return false, 0, nil
+	}
+	number, found, err := ss.store.stored(ctx, id)
+	if err != nil {
+		ss.claims.drop(id)
+		return false, 0, err
+	}
+	if found {
+		ss.claims.drop(id)
+		return false, number, nil
+	}
+	return true, 0, nil
+}
+
+// stored asks whether a new snapshot may rely on a stored copy of the chunk.
+func (s *Store) stored(ctx context.Context, id chunk.ID) (number uint64, found bool, err error) {
+	p, found, err := s.opts.Index.Lookup(id)
+	if err != nil {
+		if err := s.rebuild(err); err != nil {
+			return 0, false, err
+		}
+		if err := s.LoadAll(ctx); err != nil {
+			return 0, false, err
+		}
+		if p, found, err = s.opts.Index.Lookup(id); err != nil {
+			return 0, false, err
+		}
+	}
+	if !found {
+		return 0, false, nil
+	}
+	_ = s.opts.Log.View(func(st *log.State) error { // the function returns nil
+		found = placeHolds(st, p) && !st.Damaged(p.Pack, p.Block)
+		return nil
+	})
+	return p.Pack, found, nil
+}
+
+// A Writer takes the chunks of one goroutine, in stream order.
+type Writer struct {
+	session *Session
+	hash    *chunk.Hasher
+	block   *block
+	last    uint64 // the pack of the last hit, to spare the lock
+}
+
+// Writer returns a Writer. Flush it before Commit.
+func (ss *Session) Writer() *Writer {
+	return &Writer{session: ss, hash: chunk.NewHasher(ss.store.opts.Keys.Chunk)}
+}
+
+// Put stores data as one chunk unless it is stored already. It does not retain
+// data. Stored is true if the chunk is new to the repository.
+func (w *Writer) Put(ctx context.Context, data []byte) (id chunk.ID, stored bool, err error) {
+	id = w.hash.Sum(data)
+	store, number, err := w.session.admit(ctx, id)
+	if err != nil || !store {
+		if number != 0 && number != w.last {
+			w.session.need(number)
+			w.last = number
+		}
+		return id, false, err
+	}
+	w.session.count(len(data))
+	if w.session.opts.Dry {
+		return id, true, nil
+	}
+	if w.block != nil && len(w.block.raw)+len(data) > blockSize {
+		if err := w.Flush(ctx); err != nil {
+			return id, false, err
+		}
+	}
+	if w.block == nil {
+		w.block = w.session.newBlock(seal.KindDataPack)
+	}
+	w.block.add(id, data)
+	return id, true, nil
+}
+
+// Flush hands over what was put.
+func (w *Writer) Flush(ctx context.Context) error {
+	b := w.block
+	if b == nil {
+		return nil
+	}
+	w.block = nil
+	return w.session.hand(ctx, b)
+}
+
+func (b *block) add(id chunk.ID, data []byte) {
+	b.raw = append(b.raw, data...)
+	b.chunks = append(b.chunks, pack.Chunk{ID: id, Length: uint32(len(data))}) //nolint:gosec // a chunk has at most 8 MiB
+}
+
+func (ss *Session) newBlock(kind seal.Kind) *block {
+	b := ss.free.Get().(*block) //nolint:errcheck // the pool holds nothing else
+	b.kind, b.raw, b.chunks = kind, b.raw[:0], nil
+	return b
+}
+
+func (ss *Session) count(n int) {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	ss.stats.New += uint64(n) //nolint:gosec // a length
+	ss.stats.Chunks++
+}
+
+// hand gives a block to the sealers.
+func (ss *Session) hand(ctx context.Context, b *block) error {
+	select {
+	case ss.work <- b:
+		return nil
+	case <-ss.done:
+		return ss.cause()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// A metaWriter collects tree pages.
+type metaWriter struct {
+	mu    sync.Mutex // guards what follows
+	hash  *chunk.Hasher
+	block *block
+}
+
+// PutChunk stores a tree page in the metadata packs. It does not retain data.
+// It makes a Session a manifest.Putter.
+func (ss *Session) PutChunk(ctx context.Context, data []byte) (chunk.ID, error) {
+	full, id, err := ss.putMeta(ctx, data)
+	if err == nil && full != nil {
+		err = ss.hand(ctx, full)
+	}
+	return id, err
+}
+
+func (ss *Session) putMeta(ctx context.Context, data []byte) (full *block, id chunk.ID, err error) {
+	m := &ss.meta
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	id = m.hash.Sum(data)
+	store, number, err := ss.admit(ctx, id)
+	if err != nil {
+		return nil, id, err
+	}
+	if number != 0 {
+		ss.need(number)
+	}
+	if !store {
+		return nil, id, nil
+	}
+	ss.count(len(data))
+	if ss.opts.Dry {
+		return nil, id, nil
+	}
+	if m.block != nil && len(m.block.raw)+len(data) > metaBlockSize {
+		full, m.block = m.block, nil
+	}
+	if m.block == nil {
+		m.block = ss.newBlock(seal.KindMetaPack)
+	}
+	m.block.add(id, data)
+	return full, id, nil
+}
+
+// HasNew reports whether the session stored anything.
+func (ss *Session) HasNew() bool { return ss.Written().Chunks > 0 }
+
+// Drain waits until everything that was put is durable. Nothing may be put
+// afterwards.
+func (ss *Session) Drain(ctx context.Context) error {
+	if ss.drained || ss.opts.Dry {
+		return nil
+	}
+	ss.drained = true
+	ss.meta.mu.Lock()
+	last := ss.meta.block
+	ss.meta.block = nil
+	ss.meta.mu.Unlock()
+	if last != nil {
+		if err := ss.hand(ctx, last); err != nil {
+			return err
+		}
+	}
+	close(ss.work)
+	ss.sealers.Wait()
+	err := ss.finishOpen(ctx)
+	close(ss.packs)
+	return errors.Join(err, ss.group.Wait())
+}
+
+// Abort ends a session that is not committed. Packs that are stored are
+// recorded if that is quick, so that the next run need not send them again.
+func (ss *Session) Abort(ctx context.Context) {
+	if ss.end() {
+		return
+	}
+	ss.stop(errAborted)
+	_ = ss.group.Wait() // the caller has the error that made it abort
+	if ss.opts.Dry {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second/2)
+	defer cancel()
+	if err := ss.publish(ctx); err != nil {
+		ss.store.opts.Logger.Info("packs of an unfinished session were not recorded", "error", err)
+	}
+}
+
+var errAborted = errors.New("the session was aborted")
+
+// end marks the session as ended, and reports whether it was.
+func (ss *Session) end() bool {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	ended := ss.ended
+	ss.ended = true
+	return ended
+}
+
+// Commit makes the snapshot visible, in one record that also adds what the
+// session stored and did not yet record. Drain must have returned nil.
+func (ss *Session) Commit(ctx context.Context, finish func(needs log.Ranges, w Written) (log.Snapshot, error)) (log.Position, error) {
+	if !ss.drained {
+		return log.Position{}, errors.New("store: Commit before Drain")
+	}
+	ss.publishing.Lock()
+	defer ss.publishing.Unlock()
+	pos, err := ss.record(ctx, func(needs log.Ranges) (log.Effect, error) {
+		snap, err := finish(needs, ss.Written())
+		snap.Needs, snap.Session = needs, ss.id
+		return snap, err
+	})
+	if err != nil {
+		return pos, fmt.Errorf("commit: %w", err)
+	}
+	ss.end()
+	return pos, nil
+}

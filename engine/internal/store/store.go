@@ -1,0 +1,254 @@
+// Package store moves chunks in and out of packs. A Store reads; a Session
+// writes, and nothing that it wrote is visible before its Commit.
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+
+	"github.com/cairn-backup/cairn/backend"
+	"github.com/cairn-backup/cairn/chunk"
+	"github.com/cairn-backup/cairn/chunk/codec"
+	"github.com/cairn-backup/cairn/chunk/pack"
+	"github.com/cairn-backup/cairn/chunk/seal"
+	"github.com/cairn-backup/cairn/engine/internal/index"
+	"github.com/cairn-backup/cairn/engine/internal/keys"
+	"github.com/cairn-backup/cairn/engine/internal/layout"
+	"github.com/cairn-backup/cairn/engine/internal/log"
+)
+
+// ErrCorrupt says that stored data is missing or does not match its name.
+var ErrCorrupt = errors.New("corrupt")
+
+// A CorruptError says which stored bytes are corrupt. errors.Is(err, ErrCorrupt)
+// reports true for it.
+type CorruptError struct {
+	Object string   // key of the object; "" if no object is known to hold the chunk
+	Offset int64    // in the object, bytes; -1 for the whole
+	ID     chunk.ID // the chunk that was wanted; zero for the whole object
+	Err    error    // why
+}
+
+// Error names the object, the place in it and the chunk, as far as known.
+func (e *CorruptError) Error() string {
+	s := "corrupt"
+	if e.Object != "" {
+		s += " " + e.Object
+	}
+	if e.Offset >= 0 && e.Object != "" {
+		s += fmt.Sprintf(" at %d", e.Offset)
+	}
+	if !e.ID.IsZero() {
+		s += " (chunk " + e.ID.Short() + ")"
+	}
+	return s + ": " + e.Err.Error()
+}
+
+// Unwrap makes errors.Is find ErrCorrupt and the reason.
+func (e *CorruptError) Unwrap() []error { return []error{ErrCorrupt, e.Err} }
+
+// Options says what a Store works on. Every field but Strict is required.
+type Options struct {
+	Backend    backend.Backend
+	Repository keys.RepositoryID
+	Keys       *keys.Set
+	Log        *log.Log
+	Index      *index.Index
+	Workers    int // sealing goroutines of a session
+	Logger     *slog.Logger
+	Strict     bool // what the index does not know is missing: nothing is loaded again
+}
+
+// A Store finds and reads chunks. It is safe for concurrent use.
+type Store struct {
+	opts Options
+
+	loadMu sync.Mutex // one load of segments at a time
+
+	mu      sync.Mutex // guards what follows
+	openers map[birth]*seal.Opener
+	tables  map[uint64]pack.Table
+	blocks  *blockCache
+	readers []*Reader // idle
+}
+
+// birth names the header under which a block was sealed.
+type birth struct {
+	salt       [32]byte
+	generation uint32
+}
+
+const (
+	// maxOpeners bounds the cache of ciphers, each about 1 KiB.
+	maxOpeners = 4096
+	// maxTables bounds the cache of pack footers, each about 20 KiB.
+	maxTables = 64
+	// blockCacheSize bounds the cache of decoded blocks that single chunks
+	// (tree pages, above all) are read from, in bytes.
+	blockCacheSize = 16 << 20
+	// maxBlock bounds a decoded block, in bytes: format 1 allows no more.
+	maxBlock = 16 << 20
+)
+
+// New returns a Store. It does no I/O.
+func New(opts Options) *Store {
+	return &Store{
+		opts:    opts,
+		openers: make(map[birth]*seal.Opener),
+		tables:  make(map[uint64]pack.Table),
+		blocks:  newBlockCache(blockCacheSize),
+	}
+}
+
+// A Reader holds what one goroutine needs to open blocks: a decoder, a hasher,
+// buffers. It is not safe for concurrent use.
+type Reader struct {
+	dec  *codec.Decoder
+	hash *chunk.Hasher
+	buf  []byte
+}
+
+// Reader returns an idle Reader or a new one; give it back with Release.
+func (s *Store) Reader() (*Reader, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n := len(s.readers); n > 0 {
+		r := s.readers[n-1]
+		s.readers = s.readers[:n-1]
+		return r, nil
+	}
+	dec, err := codec.NewDecoder()
+	if err != nil {
+		return nil, err
+	}
+	return &Reader{dec: dec, hash: chunk.NewHasher(s.opts.Keys.Chunk)}, nil
+}
+
+// Release gives r back.
+func (s *Store) Release(r *Reader) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.readers = append(s.readers, r)
+}
+
+// Packs returns the infos of live packs by number; those that are not live are
+// missing from the result.
+func (s *Store) Packs(numbers ...uint64) map[uint64]log.PackInfo {
+	infos := make(map[uint64]log.PackInfo, len(numbers))
+	_ = s.opts.Log.View(func(st *log.State) error { // the function returns nil
+		for _, n := range numbers {
+			if info, ok := st.Pack(n); ok {
+				infos[n] = info
+			}
+		}
+		return nil
+	})
+	return infos
+}
+
+// packInfo returns the info of one live pack.
+func (s *Store) packInfo(number uint64) (info log.PackInfo, ok bool) {
+	_ = s.opts.Log.View(func(st *log.State) error { // the function returns nil
+		info, ok = st.Pack(number)
+		return nil
+	})
+	return info, ok
+}
+
+// opener returns the cipher of the blocks that were born under h.
+func (s *Store) opener(h seal.Header) (*seal.Opener, error) {
+	b := birth{salt: h.Salt, generation: h.Generation}
+	s.mu.Lock()
+	o, ok := s.openers[b]
+	s.mu.Unlock()
+	if ok {
+		return o, nil
+	}
+	o, err := pack.BlockOpener(s.opts.Keys.Data(h.Generation), s.opts.Repository, h)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.openers) >= maxOpeners {
+		clear(s.openers)
+	}
+	s.openers[b] = o
+	return o, nil
+}
+
+// Table reads the footer of a pack.
+func (s *Store) Table(ctx context.Context, number uint64) (pack.Table, error) {
+	s.mu.Lock()
+	t, ok := s.tables[number]
+	s.mu.Unlock()
+	if ok {
+		return t, nil
+	}
+	info, ok := s.packInfo(number)
+	if !ok {
+		return pack.Table{}, fmt.Errorf("pack %d is not live: %w", number, ErrCorrupt)
+	}
+	t, err := s.ReadTable(ctx, info)
+	if err != nil {
+		return pack.Table{}, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.tables) >= maxTables {
+		clear(s.tables)
+	}
+	s.tables[number] = t
+	return t, nil
+}
+
+// ReadTable reads header and footer of a pack from the store, past every cache,
+// and compares them with what the log says of the pack.
+func (s *Store) ReadTable(ctx context.Context, info log.PackInfo) (pack.Table, error) {
+	key := layout.Pack(info.ID)
+	corrupt := func(err error) error {
+		return &CorruptError{Object: string(key), Offset: -1, Err: err}
+	}
+	head, err := s.readAt(ctx, info, 0, min(pack.HeadSize, int64(info.Size)))
+	if err != nil {
+		return pack.Table{}, err
+	}
+	h, off, n, err := pack.ReadPlace(head)
+	if err != nil {
+		return pack.Table{}, corrupt(err)
+	}
+	if h.Salt != info.Salt || h.Kind != info.Kind || h.Generation != info.Generation {
+		return pack.Table{}, corrupt(errors.New("the header is that of another pack"))
+	}
+	if int64(off)+int64(n) != int64(info.Size) {
+		return pack.Table{}, corrupt(fmt.Errorf("the footer ends at %d, the pack at %d", int64(off)+int64(n), info.Size))
+	}
+	sealed, err := s.readAt(ctx, info, int64(off), int64(n))
+	if err != nil {
+		return pack.Table{}, err
+	}
+	t, err := pack.OpenTable(s.opts.Keys.Data(info.Generation), s.opts.Repository, h, sealed, int64(info.Size))
+	if err != nil {
+		return pack.Table{}, corrupt(err)
+	}
+	return t, nil
+}
+
+// readAt reads a range of a pack, whole. A pack that is missing or too short is
+// a CorruptError; other errors are those of the backend.
+func (s *Store) readAt(ctx context.Context, info log.PackInfo, off, n int64) ([]byte, error) {
+	buf := make([]byte, n)
+	return buf, s.readInto(ctx, info, off, buf)
+}
+
+func (s *Store) readInto(ctx context.Context, info log.PackInfo, off int64, buf []byte) error {
+	key := layout.Pack(info.ID)
+	err := readFull(ctx, s.opts.Backend, key, off, buf)
+	if errors.Is(err, backend.ErrNotExist) || errors.Is(err, backend.ErrRange) || errors.Is(err, errShort) {
+		return &CorruptError{Object: string(key), Offset: off, Err: err}
+	}
+	return err
+}

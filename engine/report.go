@@ -1,0 +1,134 @@
+package engine
+
+import (
+	"time"
+
+	"github.com/cairn-backup/cairn/engine/progress"
+	"github.com/cairn-backup/cairn/manifest"
+)
+
+// Unreadable says what a backup does with a file or directory that it cannot
+// read.
+type Unreadable uint8
+
+const (
+	// Fail ends the backup with the first error; nothing is published.
+	Fail Unreadable = iota
+	// Skip leaves the item out, records it in the snapshot as missing, and
+	// marks the snapshot incomplete.
+	Skip
+)
+
+// BackupOptions says how one backup is made. The zero value works.
+type BackupOptions struct {
+	Name   string            // of the data set; groups snapshots with Host and the roots. Default: what the source says, else ""
+	Host   string            // default: the machine's host name
+	User   string            // default: the user's name
+	Time   time.Time         // start to record in place of the clock's; default: now
+	Tags   []string          // at most 1,000, each 1 to 255 bytes
+	Labels map[string]string // for the embedder's own use; stored under the meta key
+
+	// Parent is the snapshot to compare with. Default: the newest of the same
+	// host, name and roots, and what an interrupted backup of them left.
+	Parent manifest.ID
+
+	// Reread reads every file, whatever its times say.
+	Reread bool
+
+	// OnUnreadable: default Fail.
+	OnUnreadable Unreadable
+
+	// DryRun reads and compares, stores nothing and publishes nothing; the
+	// report says what would have been new.
+	DryRun bool
+
+	// SkipIfUnchanged publishes nothing if the tree is that of the parent; the
+	// report's Snapshot is the parent then, and Unchanged is set.
+	SkipIfUnchanged bool
+
+	// Progress receives events; see progress.Func. Default: none.
+	Progress progress.Func
+}
+
+// A BackupReport says what a backup did.
+type BackupReport struct {
+	Snapshot  manifest.Snapshot // as published; its Stats are the figures
+	Unchanged bool              // the tree equals the parent's
+	Sockets   uint64            // left out, as everyone does
+	Changed   []string          // files that changed while they were read, at most 1,000 named
+	Skipped   []string          // paths left out because they hold the repository or its cache
+	Elapsed   time.Duration
+	Resumed   bool // an interrupted backup's work was used
+}
+
+// RestoreOptions says how a snapshot is restored. The zero value works.
+type RestoreOptions struct {
+	// Paths limits the restore to these items and all below them, as paths
+	// in the snapshot, slash-separated; with one root relative to it. Default: all.
+	Paths []string
+
+	// OnError: Fail (the default) ends the restore with the first item that
+	// cannot be written and takes back what was made; Skip goes on, lists
+	// them, and returns ErrIncomplete.
+	OnError Unreadable
+
+	Progress progress.Func
+}
+
+// A RestoreReport says what a restore wrote.
+type RestoreReport struct {
+	Snapshot            manifest.Snapshot
+	Files, Dirs, Others uint64
+	Bytes               uint64 // content written or left as hole, every byte verified
+	Problems            []progress.Problem
+	Owners, Devices     uint64 // not restored for want of privilege
+	Xattrs              uint64
+	Elapsed             time.Duration
+	BytesRead, Requests int64 // from the store
+}
+
+// Depth says how deep a check looks; each depth includes the ones before.
+type Depth uint8
+
+const (
+	// DepthLog reads the log, the checkpoints, the index segments and every
+	// tree, and checks that each chunk of each snapshot has a place in a pack
+	// that is there with the right size.
+	DepthLog Depth = iota
+	// DepthPacks also opens header and footer of every pack.
+	DepthPacks
+	// DepthData also reads every byte of every pack and hashes every chunk.
+	DepthData
+)
+
+// CheckOptions says what a check looks at. The zero value is DepthLog.
+type CheckOptions struct {
+	Depth    Depth
+	Progress progress.Func
+}
+
+// A Finding is one damage that a check found.
+type Finding struct {
+	Object    string        `json:"object"`              // key of the object, "" if it has none
+	Detail    string        `json:"detail"`              // one sentence
+	Snapshots []manifest.ID `json:"snapshots,omitempty"` // hurt by it, as far as known
+	Path      string        `json:"path,omitempty"`      // in the first of them
+	Err       error         `json:"-"`
+}
+
+// A CheckReport says what a check looked at and found. Notes are no damage.
+type CheckReport struct {
+	Records, Snapshots, Packs, Segments uint64
+	Chunks                              uint64 // resolved
+	BytesRead                           uint64
+	Findings                            []Finding
+	Notes                               []string // what unfinished sessions left, caches that were rebuilt
+	Elapsed                             time.Duration
+}
+
+// A KeySlot describes one way to open the repository. It holds no secret.
+type KeySlot struct {
+	ID    string // names the slot in RemoveKey; a unique prefix does as well
+	Label string
+	Type  string // "passphrase", "x25519"
+}

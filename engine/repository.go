@@ -1,0 +1,205 @@
+package engine
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"github.com/cairn-backup/cairn/backend"
+	"github.com/cairn-backup/cairn/backend/meter"
+	"github.com/cairn-backup/cairn/chunk"
+	"github.com/cairn-backup/cairn/engine/internal/index"
+	"github.com/cairn-backup/cairn/engine/internal/keys"
+	"github.com/cairn-backup/cairn/engine/internal/layout"
+	"github.com/cairn-backup/cairn/engine/internal/log"
+	"github.com/cairn-backup/cairn/engine/internal/store"
+)
+
+// A Repository is an open repository. It is safe for concurrent use: any number
+// of operations may run at once. Nothing about a running operation is kept in it.
+type Repository struct {
+	opts   Options
+	id     keys.RepositoryID
+	config keys.Config
+	root   keys.Root
+	keys   *keys.Set
+	pol    chunk.Pol
+	meter  *meter.Backend
+	log    *log.Log
+	index  *index.Index
+	store  *store.Store
+	closed atomic.Bool
+}
+
+// Open opens the repository on b. What is wrong is told apart by errors:
+// ErrNoRepository, ErrWrongKey, ErrNewerFormat, ErrCorrupt, and those of the
+// backend. A repository whose log is damaged, holed or rolled back opens all
+// the same, readable at its last good state: see Problem.
+func Open(ctx context.Context, b backend.Backend, s Secret, opts Options) (*Repository, error) {
+	opts, err := opts.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	r := &Repository{opts: opts, meter: meter.New(b)}
+	if err := r.unlock(ctx, s); err != nil {
+		return nil, fmt.Errorf("open repository: %w", err)
+	}
+	if err := r.start(ctx); err != nil {
+		return nil, fmt.Errorf("open repository: %w", errors.Join(err, r.Close()))
+	}
+	return r, nil
+}
+
+// unlock reads the config and opens it by the first slot that s fits.
+func (r *Repository) unlock(ctx context.Context, s Secret) error {
+	if s == nil {
+		return keys.ErrNoSecret
+	}
+	object, err := readConfig(ctx, r.meter)
+	if err != nil {
+		return err
+	}
+	if r.id, err = keys.ConfigID(object); err != nil {
+		return explainForeign(object, err)
+	}
+	secret, err := s.secret(ctx)
+	if err != nil {
+		return err
+	}
+	if r.root, err = openSlots(ctx, r.meter, r.id, secret); err != nil {
+		return err
+	}
+	r.keys = keys.Derive(r.root)
+	if r.config, err = keys.OpenConfig(r.keys.Meta, object); err != nil {
+		return corruptObject(layout.Config, err)
+	}
+	if r.config.Admin != r.keys.Admin().Public() {
+		return corruptObject(layout.Config, errors.New("the signing key in it is not derived from the repository's key"))
+	}
+	r.pol, err = chunk.DerivePolynomial(r.keys.Chunk)
+	if err != nil {
+		return err
+	}
+	return r.openLog(ctx, object)
+}
+
+func (r *Repository) openLog(ctx context.Context, config []byte) error {
+	var signer *log.Signer
+	if !r.opts.ReadOnly {
+		signer = log.NewSigner(r.keys.Admin(), log.Admin|log.Keeper|log.Writer)
+	}
+	dir, err := r.cacheDir()
+	if err != nil {
+		return err
+	}
+	host, _ := os.Hostname() // only for people who read the log
+	r.log, err = log.Open(ctx, log.Options{
+		Backend: r.meter, Repository: r.id, Meta: r.keys.Meta, Genesis: log.HashOf(config),
+		Keys:   log.Keys{Admin: r.config.Admin, Keeper: r.config.Keeper, Writer: r.config.Writer},
+		Signer: signer, Writer: r.opts.Program + " on " + host, Dir: dir, ReadOnly: r.opts.ReadOnly,
+	})
+	return err
+}
+
+// cacheDir makes the directory of this repository's caches and returns it; ""
+// means none.
+func (r *Repository) cacheDir() (string, error) {
+	if r.opts.CacheDir == "" {
+		return "", nil
+	}
+	dir := filepath.Join(r.opts.CacheDir, hex.EncodeToString(r.id[:]))
+	if r.opts.ReadOnly {
+		return dir, nil
+	}
+	for _, d := range []string{r.opts.CacheDir, dir} {
+		if err := os.Mkdir(d, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+			return "", fmt.Errorf("cache directory: %w", err)
+		}
+	}
+	return dir, nil
+}
+
+// start opens the index and the store. An index that another process holds is
+// replaced by one in memory.
+func (r *Repository) start(ctx context.Context) error {
+	dir, err := r.cacheDir()
+	if err != nil {
+		return err
+	}
+	o := index.Options{Repository: r.id, ReadOnly: r.opts.ReadOnly}
+	if dir != "" {
+		o.Dir = filepath.Join(dir, "index")
+	}
+	r.index, err = index.Open(o)
+	if errors.Is(err, index.ErrLocked) || errors.Is(err, index.ErrNoSpace) {
+		r.opts.Logger.Info("the index on disk cannot be used; this process keeps its own in memory", "reason", err)
+		o.Dir = ""
+		r.index, err = index.Open(o)
+	}
+	if err != nil {
+		return fmt.Errorf("index: %w", err)
+	}
+	r.store = store.New(store.Options{
+		Backend: r.meter, Repository: r.id, Keys: r.keys, Log: r.log, Index: r.index,
+		Workers: r.opts.Workers, Logger: r.opts.Logger,
+	})
+	return r.store.CheckIndex(ctx)
+}
+
+// Close releases what the repository holds. Operations that run must have ended.
+func (r *Repository) Close() error {
+	if r.closed.Swap(true) {
+		return nil
+	}
+	var errs []error
+	if r.log != nil {
+		errs = append(errs, r.log.Close())
+	}
+	if r.index != nil {
+		errs = append(errs, r.index.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// ID returns the repository's id, 32 hexadecimal digits.
+func (r *Repository) ID() string { return r.id.String() }
+
+// Created returns when the repository was made, by the clock of who made it.
+func (r *Repository) Created() time.Time { return time.Unix(r.config.Created, 0).UTC() }
+
+// Problem says why the log cannot be written: ErrRolledBack, ErrLogHole or
+// ErrLogDamaged, or nil if all is well. See PlanRepair.
+func (r *Repository) Problem() error { return r.log.Problem() }
+
+// Requests returns how many requests were made to the store so far.
+func (r *Repository) Requests() int64 { return r.meter.Counts().Requests() }
+
+// writable refuses what would write.
+func (r *Repository) writable() error {
+	switch {
+	case r.closed.Load():
+		return ErrClosed
+	case r.opts.ReadOnly:
+		return fmt.Errorf("the repository was opened for reading: %w", ErrReadOnly)
+	}
+	return r.log.Problem()
+}
+
+func (r *Repository) readable() error {
+	if r.closed.Load() {
+		return ErrClosed
+	}
+	return nil
+}
+
+func corruptObject(key backend.Key, err error) error {
+	if errors.Is(err, ErrNewerFormat) {
+		return err
+	}
+	return &store.CorruptError{Object: string(key), Offset: -1, Err: err}
+}

@@ -1,0 +1,228 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/cairn-backup/cairn/chunk"
+	"github.com/cairn-backup/cairn/engine/progress"
+	"github.com/cairn-backup/cairn/engine/target"
+	"github.com/cairn-backup/cairn/manifest"
+)
+
+// Restore writes a snapshot, or the part of it that RestoreOptions.Paths names,
+// to dst. Every chunk is verified before it is written. After an error the
+// target is as before, as far as its kind allows; nil means that every item is
+// there, whole and durable.
+//
+// Cancelling ctx ends it within a second.
+func (r *Repository) Restore(ctx context.Context, id manifest.ID, dst target.Target, opts RestoreOptions) (report RestoreReport, err error) {
+	begin := time.Now()
+	m := progress.NewMeter(opts.Progress)
+	defer func() { m.Finish(err) }()
+	requests := r.meter.Counts()
+	report, err = r.restore(ctx, id, dst, opts, m)
+	counts := r.meter.Counts().Sub(requests)
+	report.Elapsed, report.Requests, report.BytesRead = time.Since(begin), counts.Requests(), counts.Get.Bytes
+	if err != nil {
+		return report, fmt.Errorf("restore: %w", err)
+	}
+	return report, nil
+}
+
+func (r *Repository) restore(ctx context.Context, id manifest.ID, dst target.Target, opts RestoreOptions, m *progress.Meter) (report RestoreReport, err error) {
+	if err := r.readable(); err != nil {
+		return report, err
+	}
+	pick, err := newPicker(opts.Paths)
+	if err != nil {
+		return report, err
+	}
+	m.SetPhase(progress.Open)
+	snap, needs, err := r.find(ctx, id)
+	if err != nil {
+		return report, err
+	}
+	report.Snapshot = snap
+	if err := r.store.Load(ctx, needs); err != nil {
+		return report, err
+	}
+	need := target.Need{Bytes: snap.Stats.Bytes, Entries: snap.Stats.Files + snap.Stats.Dirs + snap.Stats.Others}
+	if !pick.all() {
+		need = target.Need{}
+	}
+	m.AddFilesTotal(int64(need.Entries)) //nolint:gosec // a count
+	m.AddBytesTotal(int64(need.Bytes))   //nolint:gosec // a size
+	w, err := dst.Begin(ctx, need)
+	if errors.Is(err, target.ErrNoSpace) {
+		// Holes take no space; how much they are only the tree tells.
+		if need.Bytes, err = r.dataBytes(ctx, snap.Tree); err == nil {
+			w, err = dst.Begin(ctx, need)
+		}
+	}
+	if err != nil {
+		return report, err
+	}
+	m.SetPhase(progress.Write)
+	x := &restorer{repo: r, snap: snap, out: w, opts: opts, meter: m, pick: pick, report: &report, links: make(map[uint64]bool)}
+	if err := x.run(ctx); err != nil {
+		if r.forgotten(id) {
+			err = errors.Join(ErrForgotten, err)
+		}
+		return report, errors.Join(err, w.Abort())
+	}
+	m.SetPhase(progress.Commit)
+	if err := w.Commit(ctx); err != nil {
+		return report, errors.Join(err, w.Abort())
+	}
+	skipped := target.SkippedBy(w)
+	report.Owners, report.Devices, report.Xattrs = skipped.Owners, skipped.Devices, skipped.Xattrs
+	switch {
+	case !pick.all() && !pick.matched():
+		return report, fmt.Errorf("%w: nothing in the snapshot matches", ErrIncomplete)
+	case len(report.Problems) > 0:
+		return report, fmt.Errorf("%w: %d", ErrIncomplete, len(report.Problems))
+	}
+	return report, nil
+}
+
+// dataBytes returns how many bytes of content a tree has, holes left out and
+// each group of hard links counted once.
+func (r *Repository) dataBytes(ctx context.Context, tree chunk.ID) (uint64, error) {
+	var sum uint64
+	links := make(map[uint64]bool)
+	err := manifest.Walk(ctx, r.store, tree, func(_ string, n manifest.Node) error {
+		if n.Link != 0 && links[n.Link] {
+			return nil
+		}
+		links[n.Link] = true
+		sum += uint64(len(n.Content.Inline))
+		for e, err := range manifest.Extents(ctx, r.store, n.Content, 0) {
+			if err != nil {
+				return err
+			}
+			if e.Kind != manifest.Hole {
+				sum += e.Length
+			}
+		}
+		return nil
+	})
+	return sum, err
+}
+
+// run writes everything.
+func (x *restorer) run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	x.jobs = make(chan job)
+	for range x.repo.opts.Workers {
+		g.Go(func() error { return x.work(ctx) })
+	}
+	g.Go(func() error {
+		defer close(x.jobs)
+		if err := x.roots(ctx); err != nil {
+			return err
+		}
+		if err := x.flush(ctx); err != nil {
+			return err
+		}
+		return x.makeLinks(ctx)
+	})
+	return g.Wait()
+}
+
+// roots writes the roots of the snapshot: a single directory becomes the target
+// itself, everything else an entry in it.
+func (x *restorer) roots(ctx context.Context) error {
+	single := len(x.snap.Roots) == 1
+	for n, err := range manifest.ReadDir(ctx, x.repo.store, x.snap.Tree) {
+		if err != nil {
+			return err
+		}
+		path := n.Name
+		if single && n.Kind == manifest.Dir {
+			path = ""
+		}
+		if err := x.entry(ctx, path, &n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// entry writes one item and what is below it.
+func (x *restorer) entry(ctx context.Context, path string, n *manifest.Node) error {
+	what := x.pick.choose(path)
+	if what == pickNone || what == pickAbove && n.Kind != manifest.Dir {
+		return nil
+	}
+	switch n.Kind {
+	case manifest.Dir:
+		if err := x.make(ctx, path, n); err != nil {
+			return err
+		}
+		x.report.Dirs++
+		return x.below(ctx, path, n.Tree)
+	case manifest.File:
+		x.report.Files++
+		if n.Link != 0 {
+			if x.links[n.Link] {
+				x.later = append(x.later, link{path: path, node: *n})
+				return nil
+			}
+			x.links[n.Link] = true
+		}
+		return x.planFile(ctx, path, n)
+	default:
+		x.report.Others++
+		return x.make(ctx, path, n)
+	}
+}
+
+func (x *restorer) below(ctx context.Context, path string, tree chunk.ID) error {
+	for n, err := range manifest.ReadDir(ctx, x.repo.store, tree) {
+		if err != nil {
+			return x.failed(ctx, path, progress.Damaged, err)
+		}
+		if err := x.entry(ctx, join(path, n.Name), &n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// make writes an item that is no regular file.
+func (x *restorer) make(ctx context.Context, path string, n *manifest.Node) error {
+	x.meter.AddFiles(1)
+	if err := x.out.Make(ctx, path, *n); err != nil {
+		return x.failed(ctx, path, progress.NotRestored, err)
+	}
+	return nil
+}
+
+// makeLinks makes the further names of hard-linked files, once the first is
+// there.
+func (x *restorer) makeLinks(ctx context.Context) error {
+	for i := range x.later {
+		if err := x.make(ctx, x.later[i].path, &x.later[i].node); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// failed records an item that was not restored, or returns the error if that
+// ends the restore.
+func (x *restorer) failed(ctx context.Context, path string, what progress.Kind, err error) error {
+	if x.opts.OnError != Skip || ctx.Err() != nil {
+		return fmt.Errorf("%q: %w", path, err)
+	}
+	x.meter.Problem(path, what, err)
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.report.Problems = append(x.report.Problems, progress.Problem{Path: path, What: what, Err: err})
+	return nil
+}

@@ -1,0 +1,410 @@
+package engine
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/cairn-backup/cairn/chunk"
+	"github.com/cairn-backup/cairn/engine/internal/index"
+	"github.com/cairn-backup/cairn/engine/internal/store"
+	"github.com/cairn-backup/cairn/engine/progress"
+	"github.com/cairn-backup/cairn/engine/target"
+	"github.com/cairn-backup/cairn/manifest"
+)
+
+const (
+	// windowRefs bounds how many chunk references are planned at once: their
+	// reads are sorted by place, and memory does not grow with the snapshot.
+	windowRefs = 1 << 17
+	// windowFiles bounds how many files with more than one chunk a window
+	// holds, since each may be open.
+	windowFiles = 512
+	// readSize bounds one read from a pack, in bytes.
+	readSize = 4 << 20
+	// readGap is how many unneeded bytes are read rather than asked around.
+	readGap = 128 << 10
+	// inlineBatch is how many files without chunks make one job.
+	inlineBatch = 64
+)
+
+// A restorer writes one snapshot. One goroutine walks the tree and plans; the
+// workers read blocks and write files.
+type restorer struct {
+	repo   *Repository
+	snap   manifest.Snapshot
+	out    target.Writer
+	opts   RestoreOptions
+	meter  *progress.Meter
+	pick   *picker
+	jobs   chan job
+	links  map[uint64]bool // groups whose first name was planned
+	later  []link          // further names
+	window []ref
+	files  int        // in the window, with more than one chunk
+	inline []*outFile // in the window, without chunks
+
+	mu     sync.Mutex // guards report.Problems
+	report *RestoreReport
+}
+
+type link struct {
+	path string
+	node manifest.Node
+}
+
+// A ref is one place in a file that a chunk goes to.
+type ref struct {
+	file  *outFile
+	off   uint64
+	times uint64 // written so often, one behind the other
+	id    chunk.ID
+	place index.Place
+}
+
+// An outFile is a file that is being written: created by the first who writes
+// to it, closed by the last.
+type outFile struct {
+	path string
+	node manifest.Node
+	todo atomic.Int64 // references, and one while it is being planned
+
+	mu     sync.Mutex // guards what follows
+	file   target.File
+	failed bool
+}
+
+// A job is work for a worker. wait is released when it is done.
+type job struct {
+	wait *sync.WaitGroup
+	read *readJob
+	make []*outFile // to be made without reading
+}
+
+// A readJob is a range of a pack, and what is to be made of its blocks.
+type readJob struct {
+	refs []ref // sorted by place
+	off  int64
+	end  int64
+}
+
+// planFile adds the chunks of a file to the window.
+func (x *restorer) planFile(ctx context.Context, path string, n *manifest.Node) error {
+	f := &outFile{path: path, node: *n}
+	x.report.Bytes += n.Size
+	f.todo.Store(1)
+	planned := 0
+	for e, err := range manifest.Extents(ctx, x.repo.store, n.Content, 0) {
+		if err != nil {
+			return x.failed(ctx, path, progress.Damaged, err)
+		}
+		switch e.Kind {
+		case manifest.Data:
+			x.window = append(x.window, ref{file: f, off: e.Offset, times: 1, id: e.ID})
+		case manifest.Repeat:
+			x.window = append(x.window, ref{file: f, off: e.Offset, times: e.Count, id: e.ID})
+		case manifest.Hole:
+			x.meter.AddBytes(int64(e.Length)) //nolint:gosec // a file's size
+			continue
+		default:
+			return x.failed(ctx, path, progress.NotRestored, errPatch)
+		}
+		f.todo.Add(1)
+		if planned++; planned == 2 {
+			x.files++
+		}
+		if len(x.window) >= windowRefs {
+			if err := x.flush(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	if planned == 0 {
+		x.inline = append(x.inline, f)
+	} else if err := x.done(ctx, f); err != nil {
+		return err
+	}
+	if x.files >= windowFiles || len(x.inline) >= windowRefs/16 {
+		return x.flush(ctx)
+	}
+	return nil
+}
+
+var errPatch = errors.New("its content uses page patches, which this version does not read")
+
+// flush does what is planned, and waits until it is done.
+func (x *restorer) flush(ctx context.Context) error {
+	refs, inline := x.window, x.inline
+	x.window, x.inline, x.files = x.window[:0], nil, 0
+	var wait sync.WaitGroup
+	send := func(j job) error {
+		wait.Add(1)
+		j.wait = &wait
+		select {
+		case x.jobs <- j:
+			return nil
+		case <-ctx.Done():
+			wait.Done()
+			return context.Cause(ctx)
+		}
+	}
+	defer wait.Wait()
+	for batch := range slices.Chunk(inline, inlineBatch) {
+		if err := send(job{make: batch}); err != nil {
+			return err
+		}
+	}
+	if err := x.locate(ctx, refs); err != nil {
+		return err
+	}
+	for _, r := range reads(refs) {
+		if err := send(job{read: &r}); err != nil {
+			return err
+		}
+	}
+	wait.Wait()
+	return ctx.Err()
+}
+
+// locate finds the places of refs and sorts them by place.
+func (x *restorer) locate(ctx context.Context, refs []ref) error {
+	ids := make([]chunk.ID, len(refs))
+	for i := range refs {
+		ids[i] = refs[i].id
+	}
+	places, err := x.repo.store.Find(ctx, ids)
+	if err != nil {
+		return x.blame(err, refs)
+	}
+	for i := range refs {
+		refs[i].place = places[i]
+	}
+	slices.SortStableFunc(refs, func(a, b ref) int {
+		return cmp.Or(cmp.Compare(a.place.Pack, b.place.Pack), cmp.Compare(a.place.Offset, b.place.Offset), cmp.Compare(a.place.Start, b.place.Start))
+	})
+	return nil
+}
+
+// blame names the first file that a missing chunk belongs to.
+func (x *restorer) blame(err error, refs []ref) error {
+	if c := new(store.CorruptError); errors.As(err, &c) {
+		for i := range refs {
+			if refs[i].id == c.ID {
+				return &PathError{Path: refs[i].file.path, Err: err}
+			}
+		}
+	}
+	return err
+}
+
+// reads cuts sorted refs into reads of neighbouring blocks.
+func reads(refs []ref) []readJob {
+	var jobs []readJob
+	for i := 0; i < len(refs); {
+		p := refs[i].place
+		r := readJob{off: int64(p.Offset), end: int64(p.Offset) + int64(p.Stored)}
+		j := i + 1
+		for ; j < len(refs) && refs[j].place.Pack == p.Pack; j++ {
+			off := int64(refs[j].place.Offset)
+			end := off + int64(refs[j].place.Stored)
+			if off > r.end+readGap || end > r.off+readSize && end > r.end {
+				break
+			}
+			r.end = max(r.end, end)
+		}
+		r.refs = refs[i:j]
+		jobs = append(jobs, r)
+		i = j
+	}
+	return jobs
+}
+
+// work does jobs until there are no more.
+func (x *restorer) work(ctx context.Context) error {
+	r, err := x.repo.store.Reader()
+	if err != nil {
+		return err
+	}
+	defer x.repo.store.Release(r)
+	var buf []byte
+	for {
+		var j job
+		var ok bool
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case j, ok = <-x.jobs:
+		}
+		if !ok {
+			return nil
+		}
+		var err error
+		if j.read != nil {
+			buf, err = x.read(ctx, r, j.read, buf)
+		} else {
+			err = x.makeInline(ctx, j.make)
+		}
+		j.wait.Done()
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// makeInline writes files whose content is in their nodes, or is one hole.
+func (x *restorer) makeInline(ctx context.Context, files []*outFile) error {
+	for _, f := range files {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		out, err := x.open(ctx, f)
+		if err == nil && len(f.node.Content.Inline) > 0 {
+			_, err = out.WriteAt(f.node.Content.Inline, 0)
+			x.meter.AddBytes(int64(len(f.node.Content.Inline)))
+		}
+		if err != nil {
+			if err := x.fileFailed(ctx, f, progress.NotRestored, err); err != nil {
+				return err
+			}
+		}
+		if err := x.done(ctx, f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// read reads a range, opens its blocks, and writes their chunks. It returns the
+// buffer for the next call.
+func (x *restorer) read(ctx context.Context, r *store.Reader, j *readJob, buf []byte) ([]byte, error) {
+	n := int(j.end - j.off)
+	if cap(buf) < n {
+		buf = make([]byte, n)
+	}
+	buf = buf[:n]
+	readErr := x.repo.store.ReadInto(ctx, j.refs[0].place.Pack, j.off, buf)
+	for i := 0; i < len(j.refs); {
+		p := j.refs[i].place
+		end := i
+		for end < len(j.refs) && j.refs[end].place.Offset == p.Offset {
+			end++
+		}
+		err := readErr
+		var block []byte
+		if err == nil {
+			at := int64(p.Offset) - j.off
+			block, err = x.repo.store.OpenBlock(ctx, r, p, buf[at:at+int64(p.Stored)])
+		}
+		if err := x.writeBlock(ctx, r, block, err, j.refs[i:end]); err != nil {
+			return buf, err
+		}
+		i = end
+	}
+	return buf, nil
+}
+
+// writeBlock writes the chunks of one opened block. blockErr says why it could
+// not be opened.
+func (x *restorer) writeBlock(ctx context.Context, r *store.Reader, block []byte, blockErr error, refs []ref) error {
+	var data []byte
+	var cutErr error
+	for i := range refs {
+		f := &refs[i]
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if blockErr == nil && (i == 0 || f.id != refs[i-1].id) {
+			data, cutErr = x.repo.store.Cut(r, block, f.id, f.place)
+		}
+		err, what := errors.Join(blockErr, cutErr), progress.Damaged
+		if err == nil {
+			what = progress.NotRestored
+			err = x.write(ctx, f, data)
+		}
+		if err != nil {
+			if err := x.fileFailed(ctx, f.file, what, err); err != nil {
+				return err
+			}
+		}
+		if err := x.done(ctx, f.file); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (x *restorer) write(ctx context.Context, f *ref, data []byte) error {
+	out, err := x.open(ctx, f.file)
+	if err != nil || out == nil {
+		return err
+	}
+	for i := range f.times {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if _, err := out.WriteAt(data, int64(f.off+i*uint64(len(data)))); err != nil { //nolint:gosec // an offset in a file
+			return err
+		}
+		x.meter.AddBytes(int64(len(data)))
+	}
+	return nil
+}
+
+// open returns the open file, and creates it the first time; nil if it failed
+// before.
+func (x *restorer) open(ctx context.Context, f *outFile) (target.File, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.failed || f.file != nil {
+		return f.file, nil
+	}
+	file, err := x.out.Create(ctx, f.path, f.node)
+	f.file = file
+	return file, err
+}
+
+// fileFailed marks a file as failed; only its first error is reported.
+func (x *restorer) fileFailed(ctx context.Context, f *outFile, what progress.Kind, err error) error {
+	f.mu.Lock()
+	first := !f.failed
+	f.failed = true
+	f.mu.Unlock()
+	if !first {
+		return nil
+	}
+	return x.failed(ctx, f.path, what, err)
+}
+
+// done counts one reference as dealt with, and closes the file after the last.
+func (x *restorer) done(ctx context.Context, f *outFile) error {
+	if f.todo.Add(-1) > 0 {
+		return nil
+	}
+	x.meter.AddFiles(1)
+	f.mu.Lock()
+	file := f.file
+	f.file = nil
+	f.mu.Unlock()
+	if file == nil {
+		return nil
+	}
+	if err := file.Close(); err != nil {
+		return x.fileFailed(ctx, f, progress.NotRestored, err)
+	}
+	return nil
+}
+
+// A PathError names the path in the snapshot that an error belongs to.
+type PathError struct {
+	Path string
+	Err  error
+}
+
+// Error returns path and cause.
+func (e *PathError) Error() string { return e.Path + ": " + e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *PathError) Unwrap() error { return e.Err }

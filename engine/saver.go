@@ -1,0 +1,401 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/cairn-backup/cairn/chunk"
+	"github.com/cairn-backup/cairn/engine/internal/store"
+	"github.com/cairn-backup/cairn/engine/progress"
+	"github.com/cairn-backup/cairn/engine/source"
+	"github.com/cairn-backup/cairn/manifest"
+)
+
+const (
+	// window bounds how many entries of one directory are in hand at once.
+	window = 512
+	// settled is how much older than the backup's begin a file's ctime must be
+	// for the file to count as unchanged, in seconds: a file system may stamp
+	// with a clock as coarse as that, so that a change right after the look
+	// would show the same time.
+	settled = 2
+)
+
+// A saver walks a view and stores what it finds.
+//
+// Directories are walked by the goroutine that found them, or by another one
+// where there is one to spare; files are read by Options.Workers goroutines.
+// The nodes of a directory are added in order as they are done, at most window
+// of them waiting.
+type saver struct {
+	*backup
+	session *store.Session
+	parents parents
+	reading chan *pending
+	walkers chan struct{} // a token for each goroutine that may walk beside
+
+	stats struct {
+		files, dirs, others, bytes, read, missing, changed atomic.Uint64
+	}
+	sockets   atomic.Uint64
+	inherited atomic.Bool // a parent's node was taken over
+	resumed   atomic.Bool
+	taken     []atomic.Bool // by parent tree: its needs are ours
+
+	mu          sync.Mutex // guards what follows
+	missing     []manifest.Missing
+	missingSize int // bytes
+	changed     []string
+}
+
+// A pending is a node that is being completed.
+type pending struct {
+	path string
+	node manifest.Node
+	skip bool          // the entry is left out
+	err  error         // ends the backup
+	done chan struct{} // closed when the rest is set; nil: it is
+}
+
+func newSaver(b *backup, session *store.Session, parents parents) *saver {
+	return &saver{
+		backup: b, session: session, parents: parents,
+		reading: make(chan *pending),
+		walkers: make(chan struct{}, b.repo.opts.Workers),
+		taken:   make([]atomic.Bool, len(parents.trees)),
+	}
+}
+
+// figures returns the counts.
+func (s *saver) figures() manifest.Stats {
+	return manifest.Stats{
+		Files: s.stats.files.Load(), Dirs: s.stats.dirs.Load(), Others: s.stats.others.Load(),
+		Bytes: s.stats.bytes.Load(), Read: s.stats.read.Load(),
+		Missing: s.stats.missing.Load(), Changed: s.stats.changed.Load(),
+	}
+}
+
+// save stores everything and returns the top list.
+func (s *saver) save(ctx context.Context) (chunk.ID, error) {
+	g, ctx := errgroup.WithContext(ctx)
+	for range s.repo.opts.Workers {
+		g.Go(func() error { return s.readFiles(ctx) })
+	}
+	var tree chunk.ID
+	g.Go(func() (err error) {
+		defer close(s.reading)
+		dirs := make([]parentDir, 0, len(s.parents.trees))
+		for i, t := range s.parents.trees {
+			dirs = append(dirs, parentDir{index: i, tree: t.tree})
+		}
+		tree, err = s.saveDir(ctx, "", dirs)
+		return err
+	})
+	if err := g.Wait(); err != nil {
+		return tree, err
+	}
+	for i, t := range s.parents.trees {
+		if s.taken[i].Load() {
+			s.session.Need(t.needs)
+		}
+	}
+	return tree, nil
+}
+
+// A parentDir is the same directory in one of the parent trees.
+type parentDir struct {
+	index int // in parents.trees
+	tree  chunk.ID
+}
+
+// saveDir stores the list of the directory at path and all below it.
+func (s *saver) saveDir(ctx context.Context, path string, parentDirs []parentDir) (chunk.ID, error) {
+	w := manifest.NewDirWriter(s.session)
+	old := s.openOld(ctx, parentDirs)
+	defer old.close()
+	var queue []*pending
+	settle := func(keep int) error {
+		for len(queue) > keep {
+			p := queue[0]
+			queue = queue[1:]
+			if err := s.settle(ctx, w, p); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	var walkErr error
+	for n, err := range s.view.ReadDir(ctx, path) {
+		if err != nil {
+			if walkErr = s.unreadable(join(path, n.Name), err); walkErr != nil {
+				break
+			}
+			continue
+		}
+		match, err := old.match(n.Name)
+		if err != nil {
+			walkErr = err
+			break
+		}
+		queue = append(queue, s.begin(ctx, join(path, n.Name), n, match))
+		if walkErr = settle(window); walkErr != nil {
+			break
+		}
+	}
+	if walkErr == nil {
+		walkErr = settle(0)
+	}
+	if walkErr != nil {
+		s.wait(queue)
+		return chunk.ID{}, walkErr
+	}
+	return w.Finish(ctx)
+}
+
+// wait waits for what was begun, since goroutines may still write to it.
+func (s *saver) wait(queue []*pending) {
+	for _, p := range queue {
+		if p.done != nil {
+			<-p.done
+		}
+	}
+}
+
+// settle waits for a node and adds it to its directory.
+func (s *saver) settle(ctx context.Context, w *manifest.DirWriter, p *pending) error {
+	if p.done != nil {
+		<-p.done // every reader and walker ends when ctx does
+	}
+	if p.err != nil || p.skip {
+		return p.err
+	}
+	s.count(&p.node)
+	return w.Add(ctx, p.node)
+}
+
+func (s *saver) count(n *manifest.Node) {
+	switch n.Kind {
+	case manifest.File:
+		s.stats.files.Add(1)
+		s.stats.bytes.Add(n.Size)
+	case manifest.Dir:
+		s.stats.dirs.Add(1)
+	default:
+		s.stats.others.Add(1)
+	}
+	s.meter.AddFiles(1)
+}
+
+// begin starts to save one entry.
+func (s *saver) begin(ctx context.Context, path string, n manifest.Node, match []oldNode) *pending {
+	p := &pending{path: path, node: n}
+	same, index := s.unchanged(&n, match)
+	switch n.Kind {
+	case manifest.Socket:
+		s.sockets.Add(1)
+		s.meter.Problem(path, progress.Unsupported, errSocket)
+		p.skip = true
+	case manifest.Dir:
+		s.beginDir(ctx, p, same, match)
+	case manifest.File:
+		if same != nil {
+			s.takeOver(p, same, index)
+			p.node.Content, p.node.Size = same.Content, same.Size
+			s.meter.AddBytes(int64(n.Size)) //nolint:gosec // a file's size
+			break
+		}
+		p.done = make(chan struct{})
+		select {
+		case s.reading <- p:
+		case <-ctx.Done():
+			p.err = context.Cause(ctx)
+			close(p.done)
+		}
+	default:
+		if same != nil {
+			s.takeOver(p, same, index)
+			p.node.Target = same.Target
+			break
+		}
+		s.complete(ctx, p)
+	}
+	return p
+}
+
+var errSocket = errors.New("sockets are not stored")
+
+// takeOver copies what a look does not tell from the parent's node.
+func (s *saver) takeOver(p *pending, same *manifest.Node, index int) {
+	p.node.Xattrs = same.Xattrs
+	s.inherited.Store(true)
+	if s.parents.trees[index].partial {
+		s.resumed.Store(true)
+	}
+	s.taken[index].Store(true)
+}
+
+// complete reads what the walk left out; an entry that cannot be read is left
+// out if the options say so.
+func (s *saver) complete(ctx context.Context, p *pending) {
+	if err := source.Complete(ctx, s.view, p.path, &p.node); err != nil {
+		p.skip = true
+		p.err = s.unreadable(p.path, err)
+	}
+}
+
+// beginDir saves a directory, beside the caller if a walker is to spare.
+func (s *saver) beginDir(ctx context.Context, p *pending, same *manifest.Node, match []oldNode) {
+	var dirs []parentDir
+	for _, m := range match {
+		if m.node.Kind == manifest.Dir {
+			dirs = append(dirs, parentDir{index: m.index, tree: m.node.Tree})
+		}
+	}
+	run := func() {
+		if same != nil {
+			p.node.Xattrs = same.Xattrs
+		} else if s.complete(ctx, p); p.err != nil || p.skip {
+			return
+		}
+		p.node.Tree, p.err = s.saveDir(ctx, p.path, dirs)
+	}
+	select {
+	case s.walkers <- struct{}{}:
+		p.done = make(chan struct{})
+		go func() {
+			defer close(p.done)
+			defer func() { <-s.walkers }()
+			run()
+		}()
+	default:
+		run()
+	}
+}
+
+// unchanged returns the parent's node that n equals, if its content need not be
+// read again, and the index of that parent.
+func (s *saver) unchanged(n *manifest.Node, match []oldNode) (*manifest.Node, int) {
+	if s.opts.Reread {
+		return nil, 0
+	}
+	for i := range match {
+		o := &match[i].node
+		began := s.parents.trees[match[i].index].began
+		switch {
+		case o.Kind != n.Kind || o.Flags != 0 || n.Look.IsZero() || o.Look != n.Look:
+		case n.Kind == manifest.File && (o.Size != n.Size || o.MTime != n.MTime):
+		case n.Look.CTime.Sec+settled > began.Sec || n.Look.CTime.Sec+settled == began.Sec && n.Look.CTime.Nsec > began.Nsec:
+		default:
+			return o, match[i].index
+		}
+	}
+	return nil, 0
+}
+
+// unreadable records an entry that could not be read. It returns the error if
+// that ends the backup: by the options, or because it is none of the source's.
+func (s *saver) unreadable(path string, err error) error {
+	if s.opts.OnUnreadable != Skip || !errors.Is(err, source.ErrSource) || !contains(path) {
+		return err
+	}
+	s.meter.Problem(path, progress.Unreadable, err)
+	s.stats.missing.Add(1)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m := manifest.Missing{Path: path, Reason: reason(err)}
+	if size := len(m.Path) + len(m.Reason); len(s.missing) < manifest.MaxMissing && s.missingSize+size <= maxMissingSize {
+		s.missing = append(s.missing, m)
+		s.missingSize += size
+	}
+	return nil
+}
+
+// reason returns the text of err, cut to what a snapshot holds.
+func reason(err error) string {
+	s := strings.ToValidUTF8(err.Error(), "\uFFFD")
+	if len(s) > manifest.MaxReason {
+		s = strings.ToValidUTF8(s[:manifest.MaxReason], "")
+	}
+	return s
+}
+
+// contains reports whether path lies in a root and is none: a backup whose root
+// cannot be read is none.
+func contains(path string) bool {
+	for i := range len(path) {
+		if path[i] == '/' {
+			return true
+		}
+	}
+	return false
+}
+
+func join(dir, name string) string {
+	switch {
+	case dir == "":
+		return name
+	case name == "":
+		return dir
+	}
+	return dir + "/" + name
+}
+
+// An oldNode is a node of a parent tree.
+type oldNode struct {
+	index int // in parents.trees
+	node  manifest.Node
+}
+
+// oldDirs reads the same directory in the parents, in step with the walk.
+type oldDirs struct {
+	dirs []*oldDir
+}
+
+type oldDir struct {
+	index int
+	next  func() (manifest.Node, error, bool)
+	stop  func()
+	node  manifest.Node
+	ok    bool
+}
+
+func (s *saver) openOld(ctx context.Context, dirs []parentDir) *oldDirs {
+	var o oldDirs
+	for _, d := range dirs {
+		next, stop := iter.Pull2(manifest.ReadDir(ctx, s.repo.store, d.tree))
+		o.dirs = append(o.dirs, &oldDir{index: d.index, next: next, stop: stop, ok: true})
+	}
+	return &o
+}
+
+func (o *oldDirs) close() {
+	for _, d := range o.dirs {
+		d.stop()
+	}
+}
+
+// match returns the parents' nodes of that name. Names must rise from call to
+// call. A parent that cannot be read is not compared with any further: its
+// damage must not keep a new backup from being made.
+func (o *oldDirs) match(name string) ([]oldNode, error) {
+	var found []oldNode
+	for _, d := range o.dirs {
+		for d.ok && d.node.Name < name {
+			n, err, ok := d.next()
+			if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+				return nil, err
+			}
+			d.node, d.ok = n, ok && err == nil
+		}
+		if d.ok && d.node.Name == name {
+			found = append(found, oldNode{index: d.index, node: d.node})
+		}
+	}
+	return found, nil
+}
