@@ -59,7 +59,7 @@ func TestKill(t *testing.T) {
 			total += acknowledged
 			dir, acknowledged = t.TempDir(), 0
 		}
-		said := runAndKill(t, dir, time.Duration(30+rand.IntN(500))*time.Millisecond)
+		said := runAndKill(t, dir, time.Duration(30+rand.IntN(350))*time.Millisecond)
 		acknowledged = max(acknowledged, said)
 
 		x := mustOpen(t, Options{Dir: dir})

@@ -180,7 +180,7 @@ func useAll(t testing.TB, x *Index, size int) (misses int, err error) {
 }
 
 func TestFlippedBits(t *testing.T) {
-	flips := 120
+	flips := 100
 	if testing.Short() {
 		flips = 15
 	}

@@ -39,7 +39,7 @@ const (
 	writeTimeout   = 2 * time.Minute
 	closeTimeout   = 2 * time.Minute
 	flattenTimeout = 15 * time.Minute
-	abandonTimeout = 10 * time.Second
+	abandonTimeout = 4 * time.Second
 
 	lockName  = "lock"
 	genPrefix = "gen-"
@@ -174,7 +174,7 @@ func openBadger(path string) (*badger.DB, error) {
 		WithNumCompactors(2).
 		WithValueLogFileSize(16 << 20).
 		WithChecksumVerificationMode(options.OnBlockRead). // 0.7 of the 5 µs of a hit
-		WithCompactL0OnClose(false) // a small run closes in milliseconds
+		WithCompactL0OnClose(false)                        // a small run closes in milliseconds
 	opts.TableSizeMultiplier = 1
 
 	var db *badger.DB

@@ -2,7 +2,9 @@ package index
 
 import (
 	"errors"
+	"flag"
 	"maps"
+	"strconv"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -19,6 +21,7 @@ type pair struct {
 // TestModel does the same to an index on disk and to one in memory, and
 // expects the same answers.
 func TestModel(t *testing.T) {
+	fewerChecks(t, 15)
 	base := t.TempDir()
 	rapid.Check(t, func(r *rapid.T) {
 		opts := Options{Dir: base, Repository: [16]byte{1, 2, 3}}
@@ -45,6 +48,20 @@ func TestModel(t *testing.T) {
 		})
 		p.checkAll(r)
 	})
+}
+
+// fewerChecks makes n the default of the flag rapid.checks for this test, in
+// which a step may take 100 ms.
+func fewerChecks(t *testing.T, n int) {
+	t.Helper()
+	f := flag.Lookup("rapid.checks")
+	if f == nil || f.Value.String() != f.DefValue {
+		return
+	}
+	if err := f.Value.Set(strconv.Itoa(n)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = f.Value.Set(f.DefValue) })
 }
 
 func (p *pair) both(r *rapid.T, f func(*Index) error) {

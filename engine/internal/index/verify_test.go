@@ -42,8 +42,8 @@ func FuzzCheckLog(f *testing.F) {
 	f.Add(log[:500], uint64(1<<60))
 	f.Add(make([]byte, 30), uint64(0))
 	f.Fuzz(func(t *testing.T, b []byte, last uint64) {
-		if end, _, err := checkLog(b, last); err == nil && end < last {
-			t.Errorf("checkLog(last=%d) = %d", last, end)
+		if n, end, err := checkLog(b, last); err == nil && (n < last || end < logHeader || end > int64(len(b))) {
+			t.Errorf("checkLog(last=%d) = %d, %d", last, n, end)
 		} else if err != nil && !errors.Is(err, ErrDamaged) {
 			t.Errorf("checkLog = %v, want ErrDamaged", err)
 		}
@@ -118,10 +118,10 @@ func TestEveryBitOfATable(t *testing.T) {
 		if err := guarded(func() error { _, err := checkTable(table.data); return err }); !errors.Is(err, ErrDamaged) {
 			t.Fatalf("bit %d of %d flipped: checkTable = %v, want ErrDamaged", bit, bits, err)
 		}
-		if err := os.WriteFile(path, table.data, 0o600); err != nil {
-			t.Fatal(err)
-		}
 		if int64(bit/8) >= start {
+			if err := os.WriteFile(path, table.data, 0o600); err != nil {
+				t.Fatal(err)
+			}
 			check(ErrDamaged, "skim", func(v *tableVerifier) error { return guarded(func() error { return skim(v) }) })
 		}
 		table.data[bit/8] ^= 1 << (bit % 8)
@@ -147,15 +147,19 @@ func TestCheckLog(t *testing.T) {
 		}
 	}
 	first := v.last
-	full, whole, err := checkLog(log.data, first)
-	if err != nil || !whole || full <= first {
-		t.Fatalf("checkLog = %d, %v, %v, want all", full, whole, err)
+	full, end, err := checkLog(log.data, first)
+	if err != nil || end != int64(len(log.data)) || full <= first {
+		t.Fatalf("checkLog = %d, %d, %v, want all %d bytes", full, end, err, len(log.data))
 	}
 	// A kill cuts the log anywhere; behind the cut are zeros.
 	for cut := logHeader; cut < len(log.data); cut += 331 {
 		b := append(append([]byte{}, log.data[:cut]...), make([]byte, 2000)...)
-		if last, whole, err := checkLog(b, first); err != nil || last > full || whole && last == full {
-			t.Fatalf("cut at %d: checkLog = %d, %v, %v", cut, last, whole, err)
+		last, end, err := checkLog(b, first)
+		if err != nil || last >= full || end > int64(cut) && end != int64(len(b)) {
+			t.Fatalf("cut at %d: checkLog = %d, %d, %v", cut, last, end, err)
+		}
+		if again, _, err := checkLog(b[:end], first); again != last || err != nil {
+			t.Fatalf("cut at %d: checkLog of what is left = %d, %v, want %d", cut, again, err, last)
 		}
 	}
 	for name, b := range map[string][]byte{

@@ -1,6 +1,7 @@
 package index
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
@@ -52,47 +53,55 @@ func verifyLogs(dir string, logs []logInfo, last uint64) error {
 		if err != nil {
 			return err
 		}
-		var whole bool
-		if last, whole, err = checkLog(b, last); err != nil {
+		var end int64
+		if last, end, err = checkLog(b, last); err != nil {
 			return fmt.Errorf("log %d: %w", l.number, err)
 		}
-		if !whole && !final {
+		if end == l.size {
+			continue
+		}
+		if !final {
 			return fmt.Errorf("log %d: %w: unfinished, and not the last", l.number, ErrDamaged)
+		}
+		// Badger would cut it there, too, but it makes room for whatever value
+		// a header in the rest may announce.
+		if err := os.Truncate(path, end); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
 // checkLog checks the log in b, which follows commit number last. It returns
-// the number of the last commit, and whether the log ends with a whole one.
-func checkLog(b []byte, last uint64) (_ uint64, whole bool, err error) {
+// the number of the last whole commit, and where that ends, or len(b) if
+// nothing but zeros follows.
+func checkLog(b []byte, last uint64) (_ uint64, end int64, err error) {
 	if len(b) < logHeader || binary.BigEndian.Uint64(b) != 0 {
-		return 0, false, fmt.Errorf("%w: no header", ErrDamaged)
+		return 0, 0, fmt.Errorf("%w: no header", ErrDamaged)
 	}
-	b = b[logHeader:]
-	whole = true
+	at, whole := logHeader, logHeader
 	for {
-		e, n := cutEntry(b)
+		e, n := cutEntry(b[at:])
 		if n == 0 {
 			break
 		}
 		if e.commit > last && e.commit != last+1 {
-			return 0, false, fmt.Errorf("%w: commit %d after %d", ErrDamaged, e.commit, last)
+			return 0, 0, fmt.Errorf("%w: commit %d after %d", ErrDamaged, e.commit, last)
 		}
-		last = max(last, e.commit)
-		whole = e.meta&bitFinTxn != 0
-		b = b[n:]
+		at += n
+		if e.meta&bitFinTxn != 0 {
+			last = max(last, e.commit)
+			whole = at
+		}
 	}
-	for i, c := range b {
-		if c == 0 {
-			continue
-		}
-		if i >= maxEntry {
-			return 0, false, fmt.Errorf("%w: a gap", ErrDamaged)
-		}
-		whole = false
+	rest := bytes.TrimRight(b[at:], "\x00")
+	if len(rest) > maxEntry {
+		return 0, 0, fmt.Errorf("%w: a gap", ErrDamaged)
 	}
-	return last, whole, nil
+	if len(rest) == 0 && whole == at {
+		return last, int64(len(b)), nil
+	}
+	return last, int64(whole), nil
 }
 
 // A logEntry is what matters of an entry.
