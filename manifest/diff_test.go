@@ -50,7 +50,7 @@ func treeGen(depth int) *rapid.Generator[tree] {
 			if n.Kind == Dir {
 				b.in = tree{}
 				if depth > 0 {
-					b.in = treeGen(depth - 1).Draw(t, "in")
+					b.in = treeGen(depth-1).Draw(t, "in")
 				}
 			}
 			tr[n.Name] = b
