@@ -222,8 +222,11 @@ func TestBrokenStores(t *testing.T) {
 		}, "Ownership"},
 		{"modifies data", func(m *mem.Backend) backend.Backend {
 			return &broken{Backend: m, put: func(ctx context.Context, key backend.Key, data []byte) error {
-				defer slices.Reverse(data)
-				return m.Put(ctx, key, data)
+				err := m.Put(ctx, key, data)
+				if key == "object" { // elsewhere it would be a data race
+					slices.Reverse(data)
+				}
+				return err
 			}}
 		}, "Ownership"},
 		{"ignores ranges", func(m *mem.Backend) backend.Backend {

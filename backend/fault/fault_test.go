@@ -21,7 +21,8 @@ func TestBackend(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			backendtest.Run(t, func(*testing.T) backendtest.Open {
+			opts := backendtest.Options{RacedKeys: 20, ListedKeys: 200, LargeObject: 1 << 20}
+			backendtest.RunWith(t, opts, func(*testing.T) backendtest.Open {
 				b := mem.New()
 				return func(*testing.T) backend.Backend { return wrap(b) }
 			})
