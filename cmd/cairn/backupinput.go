@@ -1,0 +1,177 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/cairn-backup/cairn/engine/source"
+)
+
+// A backupInput is what one backup reads: paths, or else a stream.
+type backupInput struct {
+	paths   []string // absolute
+	exclude []string
+	oneFS   bool
+
+	stream *source.StreamSource
+}
+
+// backupInput finds out what is to be backed up. dash is how many arguments
+// stand before "--", or -1.
+func (a *app) backupInput(f backupFlags, args []string, dash int) (backupInput, error) {
+	if err := nonEmpty(args); err != nil {
+		return backupInput{}, err
+	}
+	if f.stdin != "" {
+		return a.streamInput(f, args, dash)
+	}
+	if f.allowEmpty {
+		return backupInput{}, usagef("--allow-empty goes with --stdin")
+	}
+	for _, name := range f.filesFrom {
+		more, err := a.readLines(name)
+		if err != nil {
+			return backupInput{}, usagef("--files-from: %v", err)
+		}
+		args = append(args, more...)
+	}
+	if len(args) == 0 {
+		return backupInput{}, usagef("cairn backup needs a PATH, or --stdin")
+	}
+	exclude := f.exclude
+	for _, name := range f.excludeFile {
+		more, err := a.readLines(name)
+		if err != nil {
+			return backupInput{}, usagef("--exclude-file: %v", err)
+		}
+		exclude = append(exclude, more...)
+	}
+	paths, err := absolutes(args)
+	if err != nil {
+		return backupInput{}, err
+	}
+	for _, p := range paths {
+		// A root that is not there is a typing error or an unmounted disk, and
+		// no item that could not be read.
+		if _, err := os.Lstat(p); err != nil {
+			return backupInput{}, fmt.Errorf("backup: %w", err)
+		}
+	}
+	return backupInput{paths: paths, exclude: exclude, oneFS: f.oneFileSystem}, nil
+}
+
+func (a *app) streamInput(f backupFlags, args []string, dash int) (backupInput, error) {
+	switch {
+	case len(args) > 0 && dash != 0:
+		return backupInput{}, usagef("--stdin takes no PATH; a command to run stands behind --")
+	case len(f.filesFrom)+len(f.exclude)+len(f.excludeFile) > 0 || f.oneFileSystem:
+		return backupInput{}, usagef("--stdin does not go with --files-from, --exclude, --exclude-file and --one-file-system")
+	case strings.ContainsAny(f.stdin, "/\x00") || f.stdin == "." || f.stdin == "..":
+		return backupInput{}, usagef("--stdin: %q is no name of a file", printableText(f.stdin))
+	}
+	produce := a.copyStdin
+	if len(args) > 0 {
+		produce = func(ctx context.Context, w io.Writer) error { return a.runProducer(ctx, w, args) }
+	} else if _, ok := terminal(a.stdin); ok {
+		return backupInput{}, withHint(usagef("standard input is a terminal"), "pipe something into it, or name a command: cairn backup --stdin NAME -- COMMAND")
+	}
+	s := source.Stream(f.stdin, produce)
+	s.AllowEmpty = f.allowEmpty
+	return backupInput{stream: s}, nil
+}
+
+// source returns what is read, without the paths of own.
+func (in backupInput) source(own []string) source.Source {
+	if in.stream != nil {
+		return in.stream
+	}
+	sources := make([]source.Source, len(in.paths))
+	for i, p := range in.paths {
+		d := source.Dir(p)
+		d.Exclude, d.OneFileSystem, d.Skip = in.exclude, in.oneFS, own
+		sources[i] = d
+	}
+	if len(sources) == 1 {
+		return sources[0]
+	}
+	return source.Join(sources...)
+}
+
+// copyStdin copies standard input to w.
+func (a *app) copyStdin(ctx context.Context, w io.Writer) error {
+	// A read of a pipe cannot be cancelled, but closing it ends the read.
+	if f, ok := a.stdin.(*os.File); ok {
+		stop := context.AfterFunc(ctx, func() { _ = f.Close() }) // the read reports it
+		defer stop()
+	}
+	_, err := io.Copy(w, a.stdin)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return err
+}
+
+// runProducer runs a command whose output is copied to w. It gets no
+// passphrase, and SIGTERM when ctx ends.
+func (a *app) runProducer(ctx context.Context, w io.Writer, argv []string) error {
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...) //nolint:gosec // the user's own command
+	cmd.Env = a.childEnv()
+	cmd.Stdin = a.stdin
+	cmd.Stdout = w
+	cmd.Stderr = a.stderr
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = 5 * time.Second
+	err := cmd.Run()
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err != nil {
+		return fmt.Errorf("command %s: %w", printable(filepath.Base(argv[0])), err)
+	}
+	return nil
+}
+
+// readLines returns the lines of a file that are not empty; "-" is standard
+// input.
+func (a *app) readLines(name string) ([]string, error) {
+	in := a.stdin
+	if name != "-" {
+		f, err := os.Open(name)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close() // only read
+		in = f
+	}
+	var lines []string
+	scan := bufio.NewScanner(in)
+	scan.Buffer(nil, 1<<20)
+	for scan.Scan() {
+		if line := strings.TrimSuffix(scan.Text(), "\r"); line != "" {
+			lines = append(lines, line)
+		}
+	}
+	return lines, scan.Err()
+}
+
+// backupHint says what to do about an error of a backup, or returns "".
+func backupHint(err error, f backupFlags) string {
+	switch {
+	case errors.Is(err, source.ErrEmptyStream):
+		return "a dump that prints nothing has mostly failed; --allow-empty stores it all the same"
+	case errors.Is(err, source.ErrSkipped):
+		return "this is where cairn keeps its repository, its cache or its state"
+	case errors.Is(err, source.ErrSource) && f.onUnreadable == "fail":
+		return "--on-unreadable=skip leaves out what cannot be read, and lists it"
+	}
+	return hintOf(err)
+}

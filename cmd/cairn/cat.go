@@ -1,0 +1,57 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cairn-backup/cairn/manifest"
+)
+
+func (a *app) catCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "cat SNAPSHOT PATH",
+		Short: "Write a file of a snapshot to standard output",
+		Example: `  cairn cat latest notes/todo.txt
+  cairn cat 4f2c91ab shop.sql | psql shop`,
+		Args: exactly("a SNAPSHOT", "a PATH"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.cat(cmd.Context(), args[0], args[1])
+		},
+	}
+}
+
+func (a *app) cat(ctx context.Context, ref, arg string) error {
+	if a.out.json {
+		return usagef("cairn cat writes a file as it is, and no JSON")
+	}
+	repo, _, err := a.open(ctx, reads)
+	if err != nil {
+		return err
+	}
+	defer repo.Close() // only read
+	s, err := a.snapshot(ctx, repo, ref, toStderr)
+	if err != nil {
+		return err
+	}
+	v, err := openView(ctx, repo, s)
+	if err != nil {
+		return err
+	}
+	name, info, err := v.stat(arg)
+	if err != nil {
+		return err
+	}
+	if n := nodeOf(info); n.Kind != manifest.File {
+		return fmt.Errorf("%s is no file but a %s", printable(arg), n.Kind)
+	}
+	f, err := v.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close() // only read
+	_, err = io.CopyBuffer(a.out, f, make([]byte, 1<<20))
+	return err
+}

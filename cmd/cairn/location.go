@@ -1,0 +1,136 @@
+package main
+
+import (
+	"net/url"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"github.com/cairn-backup/cairn/backend"
+	"github.com/cairn-backup/cairn/backend/local"
+)
+
+// The variables that this program reads; no package below it reads any.
+const (
+	envRepo              = "CAIRN_REPO"
+	envCacheDir          = "CAIRN_CACHE_DIR"
+	envKeyFile           = "CAIRN_KEY_FILE"
+	envPassphraseFile    = "CAIRN_PASSPHRASE_FILE"
+	envPassphraseCommand = "CAIRN_PASSPHRASE_COMMAND"
+	envPassphrase        = "CAIRN_PASSPHRASE"
+)
+
+// A location is where a repository is.
+type location struct {
+	text   string // as the user gave it
+	dir    string // of a repository on this machine's file systems
+	chosen bool   // by the user, and not the default
+}
+
+// store returns the backend at l. It does no I/O.
+func (l location) store() backend.Backend { return local.New(l.dir) }
+
+// locate returns the place that --repo, CAIRN_REPO or the default names.
+func (a *app) locate() (location, error) {
+	text := a.flags.repo
+	if text == "" {
+		text = a.env[envRepo]
+	}
+	if text == "" {
+		dir, err := a.userDir("XDG_DATA_HOME", ".local", "share")
+		if err != nil {
+			return location{}, withHint(usagef("no repository is given, and there is no home directory for the default one"),
+				"give one with --repo or %s", envRepo)
+		}
+		dir = filepath.Join(dir, "repository")
+		return location{text: dir, dir: dir}, nil
+	}
+	dir, err := localPath(text)
+	if err != nil {
+		return location{}, err
+	}
+	return location{text: text, dir: dir, chosen: true}, nil
+}
+
+// localPath returns the path that a repository's path or URL means.
+func localPath(text string) (string, error) {
+	scheme, _, isURL := strings.Cut(text, "://")
+	if !isURL {
+		abs, err := filepath.Abs(text)
+		if err != nil {
+			return "", usagef("repository %s: %v", printable(text), err)
+		}
+		return abs, nil
+	}
+	known := "a repository is a path or a URL file:///path"
+	if scheme != "file" {
+		return "", withHint(usagef("repository scheme %q is not known", printableText(scheme)+"://"), "%s", known)
+	}
+	u, err := url.Parse(text)
+	if err != nil || (u.Host != "" && u.Host != "localhost") || u.Path == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
+		return "", withHint(usagef("repository URL %s is not of the form file:///path", printable(text)), "%s", known)
+	}
+	path := u.Path
+	if runtime.GOOS == "windows" {
+		path = strings.TrimPrefix(path, "/") // file:///C:/backup
+	}
+	return filepath.FromSlash(path), nil
+}
+
+// userDir returns this program's directory below the one that variable names,
+// or else below the parts in the user's home directory.
+func (a *app) userDir(variable string, parts ...string) (string, error) {
+	// The XDG specification has relative paths ignored.
+	if dir := a.env[variable]; filepath.IsAbs(dir) {
+		return filepath.Join(dir, "cairn"), nil
+	}
+	if runtime.GOOS == "windows" {
+		if dir := a.env["LOCALAPPDATA"]; dir != "" {
+			return filepath.Join(dir, "cairn", strings.TrimPrefix(parts[len(parts)-1], ".")), nil
+		}
+	}
+	home := a.env["HOME"]
+	if runtime.GOOS == "windows" {
+		home = a.env["USERPROFILE"]
+	}
+	if home == "" {
+		return "", usagef("there is no home directory")
+	}
+	return filepath.Join(append(append([]string{home}, parts...), "cairn")...), nil
+}
+
+// cacheDir returns where caches are kept, or "" for in memory.
+func (a *app) cacheDir() string {
+	for _, dir := range []string{a.flags.cacheDir, a.env[envCacheDir]} {
+		if dir != "" {
+			return dir
+		}
+	}
+	dir, err := a.userDir("XDG_CACHE_HOME", ".cache")
+	if err != nil {
+		return "" // a cache is a hint: without one it takes longer
+	}
+	return dir
+}
+
+// defaultKeyFile returns where the key of the default repository is kept.
+func (a *app) defaultKeyFile() (string, error) {
+	dir, err := a.userDir("XDG_CONFIG_HOME", ".config")
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(dir, "key"), nil
+}
+
+// ownDirs returns the directories that no backup of this program takes in: the
+// repository and what the program keeps for itself.
+func (a *app) ownDirs(l location) []string {
+	dirs := []string{l.dir}
+	if dir := a.cacheDir(); dir != "" {
+		dirs = append(dirs, dir)
+	}
+	if dir, err := a.userDir("XDG_STATE_HOME", ".local", "state"); err == nil {
+		dirs = append(dirs, dir)
+	}
+	return dirs
+}
