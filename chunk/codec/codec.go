@@ -100,19 +100,25 @@ func AppendRaw(dst, src []byte) []byte {
 // RawLen returns the length in bytes of the content of the encoding src, as it
 // states it. Nothing says that the payload keeps the promise.
 func RawLen(src []byte) (int, error) {
-	_, n, _, err := split(src)
-	return n, err
+	b, err := split(src)
+	return b.raw, err
 }
 
-// split takes an encoding apart.
-func split(src []byte) (codec byte, n int, payload []byte, err error) {
+// encoded is an encoding taken apart.
+type encoded struct {
+	codec   byte
+	raw     int // stated length of the content, bytes
+	payload []byte
+}
+
+func split(src []byte) (encoded, error) {
 	r := wire.NewReader(src)
-	codec = r.Byte()
-	n = int(r.Uvarint(math.MaxInt32))
+	b := encoded{codec: r.Byte(), raw: int(r.Uvarint(math.MaxInt32))}
+	b.payload = r.Fixed(r.Len())
 	if r.Err() != nil {
-		return 0, 0, nil, fmt.Errorf("encoded block: %w: %w", ErrCorrupt, r.Err())
+		return encoded{}, fmt.Errorf("encoded block: %w: %w", ErrCorrupt, r.Err())
 	}
-	return codec, n, r.Fixed(r.Len()), nil
+	return b, nil
 }
 
 // grow returns p with room for n more bytes. Where it must allocate it takes

@@ -21,20 +21,20 @@ import (
 	"github.com/cairn-backup/cairn/chunk/wire"
 )
 
-func newEncoder(t testing.TB, l codec.Level) *codec.Encoder {
-	t.Helper()
+func newEncoder(tb testing.TB, l codec.Level) *codec.Encoder {
+	tb.Helper()
 	e, err := codec.NewEncoder(l)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return e
 }
 
-func newDecoder(t testing.TB) *codec.Decoder {
-	t.Helper()
+func newDecoder(tb testing.TB) *codec.Decoder {
+	tb.Helper()
 	d, err := codec.NewDecoder()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return d
 }
@@ -123,32 +123,32 @@ func TestEncodeIsAppendRaw(t *testing.T) {
 }
 
 // frame returns an encoding of stated bytes with one zstd frame of content.
-func frame(t testing.TB, stated uint64, content []byte, opts ...zstd.EOption) []byte {
-	t.Helper()
+func frame(tb testing.TB, stated uint64, content []byte, opts ...zstd.EOption) []byte {
+	tb.Helper()
 	e, err := zstd.NewWriter(nil, append([]zstd.EOption{zstd.WithEncoderCRC(false)}, opts...)...)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return e.EncodeAll(content, wire.AppendUvarint([]byte{1}, stated))
 }
 
 // stream returns an encoding whose frame does not say how long its content is.
-func stream(t testing.TB, stated uint64, content []byte) []byte {
-	t.Helper()
+func stream(tb testing.TB, stated uint64, content []byte) []byte {
+	tb.Helper()
 	b := bytes.NewBuffer(wire.AppendUvarint([]byte{1}, stated))
 	e, err := zstd.NewWriter(b, zstd.WithEncoderCRC(false), zstd.WithWindowSize(1<<20))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	for len(content) > 0 {
 		n := min(len(content), 100_000)
 		if _, err := e.Write(content[:n]); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		content = content[n:]
 	}
 	if err := e.Close(); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return b.Bytes()
 }
@@ -375,8 +375,12 @@ func vectorInputs(t *testing.T) []vector {
 		unit  []byte
 		times int
 	}{
-		{"empty", nil, 0}, {"one byte", []byte{42}, 1}, {"raw", random(200), 1}, {"text", text(600), 1},
-		{"text that repeats", text(300), 10}, {"zeros", []byte{0}, 1 << 20},
+		{"empty", nil, 0},
+		{"one byte", []byte{42}, 1},
+		{"raw", random(200), 1},
+		{"text", text(600), 1},
+		{"text that repeats", text(300), 10},
+		{"zeros", []byte{0}, 1 << 20},
 	} {
 		encoded := e.Encode(nil, bytes.Repeat(in.unit, in.times))
 		vs = append(vs, vector{in.name, hex.EncodeToString(encoded), hex.EncodeToString(in.unit), in.times})

@@ -29,23 +29,23 @@ func NewDecoder() (*Decoder, error) {
 // holds, and the content has exactly that length. Errors wrap ErrCorrupt and
 // leave dst as it was. src must not overlap the spare capacity of dst.
 func (d *Decoder) Decode(dst, src []byte, limit int) ([]byte, error) {
-	codec, n, payload, err := split(src)
+	b, err := split(src)
 	if err != nil {
 		return dst, err
 	}
-	if n > limit {
-		return dst, fmt.Errorf("encoded block: %w: %d bytes of content, at most %d expected", ErrCorrupt, n, limit)
+	if b.raw > limit {
+		return dst, fmt.Errorf("encoded block: %w: %d bytes of content, at most %d expected", ErrCorrupt, b.raw, limit)
 	}
-	switch codec {
+	switch b.codec {
 	case codecRaw:
-		if len(payload) != n {
-			return dst, fmt.Errorf("encoded block: %w: %d bytes stored, %d stated", ErrCorrupt, len(payload), n)
+		if len(b.payload) != b.raw {
+			return dst, fmt.Errorf("encoded block: %w: %d bytes stored, %d stated", ErrCorrupt, len(b.payload), b.raw)
 		}
-		return append(dst, payload...), nil
+		return append(dst, b.payload...), nil
 	case codecZstd:
-		return d.decompress(dst, payload, n)
+		return d.decompress(dst, b.payload, b.raw)
 	}
-	return dst, fmt.Errorf("encoded block: %w: codec %d", ErrCorrupt, codec)
+	return dst, fmt.Errorf("encoded block: %w: codec %d", ErrCorrupt, b.codec)
 }
 
 func (d *Decoder) decompress(dst, payload []byte, n int) ([]byte, error) {

@@ -72,6 +72,8 @@ func parseFooter(plain []byte, h seal.Header, size, offset int64) (Table, error)
 // bytes, from the first bytes of the object, of which HeadSize are enough. It
 // returns seal.ErrNotCairn, seal.ErrNewerFormat or ErrCorrupt. The place is not
 // authenticated: compare it with the object's size, and let OpenTable tell.
+//
+//nolint:revive // function-result-limit: a place is two numbers, and needs no type for one caller
 func ReadPlace(head []byte) (h seal.Header, off, n uint32, err error) {
 	h, size, err := seal.ParseHeader(head)
 	if err != nil {

@@ -1,7 +1,10 @@
 package pack
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/cairn-backup/cairn/chunk"
@@ -34,5 +37,29 @@ func TestSizeFull(t *testing.T) {
 	}
 	if p, err := w.Finish(); err != nil || len(p.Object) != MaxSize {
 		t.Errorf("Finish = %d bytes, %v", len(p.Object), err)
+	}
+}
+
+// TestWriterHidesKeys prints what lies in unexported fields.
+func TestWriterHidesKeys(t *testing.T) {
+	key := bytes.Repeat([]byte{0xA7}, 32)
+	w, err := NewWriter(Config{Kind: seal.KindDataPack, Key: seal.Key(key), Hash: chunk.Key(key)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := NewVerifier(chunk.Key(key))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.verifier = v
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%x", "%d", "%q", "%t"} {
+		for _, x := range []any{w, v, struct{ w *Writer }{w}, struct{ v *Verifier }{v}} {
+			s := strings.ToLower(fmt.Sprintf(verb, x))
+			for _, secret := range []string{"167 167 167", "a7a7a7", "xa7, 0xa7, 0xa7", "gcm", "blake3", "2812782503"} {
+				if strings.Contains(s, secret) {
+					t.Errorf("%s of %T: %s", verb, x, s[:min(len(s), 400)])
+				}
+			}
+		}
 	}
 }

@@ -47,6 +47,8 @@ func BlockOpener(key seal.Key, repo [16]byte, birth seal.Header) (*seal.Opener, 
 // may be shorter, if a broken program sealed it: that, and the hashes of the
 // chunks, is for the caller to check. Errors wrap ErrCorrupt and leave dst as
 // it was. OpenBlock uses d's scratch buffer and retains nothing.
+//
+//nolint:revive // argument-limit: two of the worker's tools, two of the block's bytes, two of its numbers
 func OpenBlock(o *seal.Opener, d *codec.Decoder, dst, sealed []byte, number uint32, limit int) ([]byte, error) {
 	plain, err := o.Open(d.Scratch(len(sealed))[:0], sealed, uint64(number), seal.More)
 	if err != nil {

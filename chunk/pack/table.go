@@ -79,10 +79,11 @@ func parseTable(p []byte, objectSize int64) (Table, error) {
 	if v := r.Uvarint(1 << 16); r.Err() == nil && v != tableVersion {
 		r.Fail(fmt.Sprintf("table version %d", v))
 	}
-	var t Table
-	if err := t.parseBirths(r); err != nil {
+	births, err := parseBirths(r)
+	if err != nil {
 		return Table{}, err
 	}
+	t := Table{Births: births}
 	n := r.Count(MaxSize, minBlockBytes)
 	if r.Err() == nil && n == 0 {
 		r.Fail("no blocks")
@@ -108,33 +109,33 @@ func parseTable(p []byte, objectSize int64) (Table, error) {
 	return t, nil
 }
 
-func (t *Table) parseBirths(r *wire.Reader) error {
+func parseBirths(r *wire.Reader) ([]seal.Header, error) {
 	n := r.Count(MaxSize, minBirthBytes)
 	if n == 0 {
-		return r.Err()
+		return nil, r.Err()
 	}
-	t.Births = make([]seal.Header, n)
+	births := make([]seal.Header, n)
 	seen := make(map[[32]byte]bool, n)
-	for i := range t.Births {
+	for i := range births {
 		p := r.Bytes(seal.MaxHeader)
 		if r.Err() != nil {
-			return r.Err()
+			return nil, r.Err()
 		}
 		h, size, err := seal.ParseHeader(p)
 		switch {
 		case err != nil:
-			return fmt.Errorf("birth %d: %w", i+1, err)
+			return nil, fmt.Errorf("birth %d: %w", i+1, err)
 		case size != len(p):
-			return fmt.Errorf("birth %d: %d bytes after the header", i+1, len(p)-size)
+			return nil, fmt.Errorf("birth %d: %d bytes after the header", i+1, len(p)-size)
 		case !isPack(h.Kind):
-			return fmt.Errorf("birth %d: it is a %v", i+1, h.Kind)
+			return nil, fmt.Errorf("birth %d: it is a %v", i+1, h.Kind)
 		case seen[h.Salt]:
-			return fmt.Errorf("birth %d: a salt twice", i+1)
+			return nil, fmt.Errorf("birth %d: a salt twice", i+1)
 		}
 		seen[h.Salt] = true
-		t.Births[i] = h
+		births[i] = h
 	}
-	return nil
+	return births, nil
 }
 
 func parseBlock(r *wire.Reader) Block {

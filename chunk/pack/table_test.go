@@ -37,8 +37,10 @@ func sampleTable() pack.Table {
 	}
 	t := pack.Table{Births: []seal.Header{birth(1), birth(2)}}
 	for i, b := range []pack.Block{
-		{Number: 0, Offset: 58, Stored: 1000}, {Number: 9, Birth: 1, Offset: 1058, Stored: 500},
-		{Number: 3, Offset: 1558, Stored: 7000}, {Number: 7, Birth: 2, Offset: 90_000, Stored: 10_000},
+		{Number: 0, Offset: 58, Stored: 1000},
+		{Number: 9, Birth: 1, Offset: 1058, Stored: 500},
+		{Number: 3, Offset: 1558, Stored: 7000},
+		{Number: 7, Birth: 2, Offset: 90_000, Stored: 10_000},
 		// Numbers of foreign births come in any order.
 	} {
 		b.Chunks, b.Raw = chunks(uint32(i)+1, 200, 70_000)

@@ -33,13 +33,14 @@ type Config struct {
 // A Writer builds one pack in memory: one buffer, and the table. It is for one
 // goroutine.
 type Writer struct {
-	config   Config
-	sealer   *seal.Writer
-	verifier *Verifier // made when Add is first given none
-	buf      []byte    // the object so far
-	table    Table
-	size     int // bytes of the table, at most
-	err      error
+	sealer      *seal.Writer
+	newVerifier func() (*Verifier, error)
+	verifier    *Verifier // made when Add is first given none
+	target      int       // bytes
+	buf         []byte    // the object so far
+	table       Table
+	size        int // bytes of the table, at most
+	err         error
 }
 
 // NewWriter returns the Writer of a new pack. It copies the envelope.
@@ -59,9 +60,11 @@ func newWriter(c Config, sealer *seal.Writer) (*Writer, error) {
 	if c.Target <= 0 {
 		c.Target = defaultTarget
 	}
-	c.Target = min(c.Target, MaxSize)
-	c.Key = seal.Key{} // the sealer has what it needs
-	w := &Writer{config: c, sealer: sealer}
+	w := &Writer{
+		sealer:      sealer,
+		newVerifier: func() (*Verifier, error) { return NewVerifier(c.Hash) },
+		target:      min(c.Target, MaxSize),
+	}
 	w.buf = sealer.Header().Append(make([]byte, 0, 64<<10))
 	w.buf = append(w.buf, make([]byte, placeSize)...)
 	w.size = 3 * binary.MaxVarintLen32 // version and the two counts
@@ -179,7 +182,7 @@ func (w *Writer) grow(n int) {
 	if need <= cap(w.buf) {
 		return
 	}
-	full := w.config.Target + w.config.Target/16 // with footer and padding
+	full := w.target + w.target/16 // with footer and padding
 	size := max(need, 4*cap(w.buf))
 	if size > full {
 		size = max(full, need+need/16)
@@ -194,7 +197,7 @@ func (w *Writer) orOwn(v *Verifier) (*Verifier, error) {
 		return v, nil
 	}
 	if w.verifier == nil {
-		own, err := NewVerifier(w.config.Hash)
+		own, err := w.newVerifier()
 		if err != nil {
 			return nil, err
 		}

@@ -20,30 +20,30 @@ var (
 	testBind = seal.Binding{Repository: [16]byte{1, 2, 3}, Number: 7}
 )
 
-func newWriter(t testing.TB, kind seal.Kind) *seal.Writer {
-	t.Helper()
+func newWriter(tb testing.TB, kind seal.Kind) *seal.Writer {
+	tb.Helper()
 	w, err := seal.NewWriter(testKey, seal.Template{Kind: kind, Generation: 3, Envelope: []byte("envelope")}, testBind)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return w
 }
 
-func newOpener(t testing.TB, w *seal.Writer) *seal.Opener {
-	t.Helper()
+func newOpener(tb testing.TB, w *seal.Writer) *seal.Opener {
+	tb.Helper()
 	o, err := seal.NewOpener(testKey, w.Header(), testBind)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return o
 }
 
-func sample(t testing.TB) []byte {
-	t.Helper()
+func sample(tb testing.TB) []byte {
+	tb.Helper()
 	_, object, err := seal.Object(testKey, seal.Template{Kind: seal.KindRecord, Generation: 3, Envelope: []byte("env")},
 		testBind, []byte("first"), []byte("second"), []byte("third"))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return object
 }
@@ -358,6 +358,26 @@ func TestOpenInPlace(t *testing.T) {
 	}
 }
 
+var verbs = []string{"%v", "%+v", "%#v", "%s", "%x", "%X", "%d", "%q", "%08b", "%t"}
+
+// TestCipherIsHidden prints structures in which a Writer lies in an unexported
+// field: there fmt calls no methods, and follows pointers if the verb is wrong.
+func TestCipherIsHidden(t *testing.T) {
+	w := newWriter(t, seal.KindConfig)
+	o := newOpener(t, w)
+	type holder struct {
+		w *seal.Writer
+		o *seal.Opener
+	}
+	for _, v := range []any{w, *w, o, *o, holder{w, o}, &holder{w, o}} {
+		for _, verb := range verbs {
+			if s := fmt.Sprintf(verb, v); strings.Contains(strings.ToLower(s), "gcm") || len(s) > 2500 {
+				t.Errorf("%s of %T: %s", verb, v, s)
+			}
+		}
+	}
+}
+
 func TestKeyIsRedacted(t *testing.T) {
 	type config struct {
 		Key  seal.Key
@@ -366,10 +386,9 @@ func TestKeyIsRedacted(t *testing.T) {
 		Map  map[seal.Key]seal.Key
 	}
 	c := config{testKey, []seal.Key{testKey}, &testKey, map[seal.Key]seal.Key{testKey: testKey}}
-	w := newWriter(t, seal.KindConfig)
 	var shown []string
-	for _, v := range []any{testKey, &testKey, c, &c, w, newOpener(t, w)} {
-		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%x", "%X", "%d", "%q", "%08b"} {
+	for _, v := range []any{testKey, &testKey, c, &c} {
+		for _, verb := range verbs {
 			shown = append(shown, fmt.Sprintf(verb, v))
 		}
 		j, err := json.Marshal(v)

@@ -92,7 +92,7 @@ func (v vector) make(t *testing.T) vector {
 func readVectors(t *testing.T) []vector {
 	t.Helper()
 	p, err := os.ReadFile(vectorFile)
-	if err != nil && !(*add && errors.Is(err, os.ErrNotExist)) {
+	if err != nil && (!*add || !errors.Is(err, os.ErrNotExist)) {
 		t.Fatal(err)
 	}
 	var vs []vector

@@ -88,7 +88,7 @@ func (w *Writer) seal(dst, plain []byte, last Last) ([]byte, uint64, error) {
 	number := w.next
 	w.next++ // before the nonce is used, so that nothing can use it again
 	putNonce(&w.nonce, number, last)
-	return w.parts.aead.Seal(dst, w.nonce[:], plain, w.parts.data), number, nil
+	return w.parts.aead().Seal(dst, w.nonce[:], plain, w.parts.data), number, nil
 }
 
 // Check opens a part that this Writer sealed, as a reader would, and appends
@@ -100,7 +100,10 @@ func (w *Writer) Check(dst, sealed []byte, number uint64, last Last) ([]byte, er
 
 // parts is what sealing and opening the parts of one object need.
 type parts struct {
-	aead cipher.AEAD
+	// aead returns the cipher. It is in a closure since fmt, given a verb that
+	// does not fit, follows pointers also in unexported fields, and would print
+	// the key schedule of a Writer that lies somewhere in a structure.
+	aead func() cipher.AEAD
 	data []byte // associated data: header | repository | number of the object
 }
 
@@ -118,7 +121,7 @@ func newParts(key Key, h Header, b Binding) (parts, error) {
 	data := h.Append(make([]byte, 0, h.Len()+24))
 	data = append(data, b.Repository[:]...)
 	data = binary.LittleEndian.AppendUint64(data, b.Number)
-	return parts{aead: aead, data: data}, nil
+	return parts{aead: func() cipher.AEAD { return aead }, data: data}, nil
 }
 
 func (p parts) open(dst, sealed []byte, number uint64, last Last) ([]byte, error) {
@@ -130,7 +133,7 @@ func (p parts) open(dst, sealed []byte, number uint64, last Last) ([]byte, error
 	}
 	var nonce [12]byte
 	putNonce(&nonce, number, last)
-	out, err := p.aead.Open(dst, nonce[:], sealed, p.data)
+	out, err := p.aead().Open(dst, nonce[:], sealed, p.data)
 	if err != nil {
 		// The library's error says only that it failed.
 		return dst, fmt.Errorf("part %d: %w: authentication failed", number, ErrDamaged)

@@ -34,6 +34,6 @@ func AppendText(dst []byte, s string) []byte {
 // AppendTime appends t as 12 bytes: Unix seconds (int64) and nanoseconds
 // (uint32). The location is not kept.
 func AppendTime(dst []byte, t time.Time) []byte {
-	dst = AppendUint64(dst, uint64(t.Unix())) //nolint:gosec // two's complement is the format
+	dst = AppendUint64(dst, uint64(t.Unix())) // two's complement
 	return AppendUint32(dst, uint32(t.Nanosecond()))
 }

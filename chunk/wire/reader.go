@@ -119,7 +119,7 @@ func (r *Reader) Time() time.Time {
 	if r.err != nil {
 		return time.Time{}
 	}
-	return time.Unix(int64(sec), int64(nsec)).UTC() //nolint:gosec // two's complement is the format
+	return time.Unix(int64(sec), int64(nsec)).UTC()
 }
 
 // Len returns the number of bytes not read yet; 0 after an error.
