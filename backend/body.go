@@ -70,6 +70,7 @@ func (b *body) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// Close closes what the body was made with.
 func (b *body) Close() error {
 	if b.close == nil {
 		return nil

@@ -103,9 +103,9 @@ func (b *broken) Delete(ctx context.Context, key backend.Key) error {
 }
 
 // replace puts data whatever is there.
-func replace(m *mem.Backend, key backend.Key, data []byte) error {
-	_ = m.Delete(context.Background(), key)
-	return m.Put(context.Background(), key, data)
+func replace(ctx context.Context, m *mem.Backend, key backend.Key, data []byte) error {
+	_ = m.Delete(ctx, key)
+	return m.Put(ctx, key, data)
 }
 
 // relist returns a store whose listings are changed on their way.
@@ -141,14 +141,14 @@ func TestBrokenStores(t *testing.T) {
 				if err := m.Put(ctx, key, data); !errors.Is(err, backend.ErrExist) {
 					return err
 				}
-				return replace(m, key, data)
+				return replace(ctx, m, key, data)
 			}}
 		}, "Exist"},
 		{"overwrites and says ErrExist", func(m *mem.Backend) backend.Backend {
 			return &broken{Backend: m, put: func(ctx context.Context, key backend.Key, data []byte) error {
 				err := m.Put(ctx, key, data)
 				if errors.Is(err, backend.ErrExist) {
-					_ = replace(m, key, data)
+					_ = replace(ctx, m, key, data)
 				}
 				return err
 			}}
@@ -164,7 +164,7 @@ func TestBrokenStores(t *testing.T) {
 				if err := m.Put(ctx, key, data); !errors.Is(err, backend.ErrExist) {
 					return err
 				}
-				return replace(m, key, data)
+				return replace(ctx, m, key, data)
 			}}
 		}, "Race"},
 		{"shows parts", func(m *mem.Backend) backend.Backend {
@@ -178,7 +178,7 @@ func TestBrokenStores(t *testing.T) {
 				for range 100 {
 					runtime.Gosched()
 				}
-				return replace(m, key, data)
+				return replace(ctx, m, key, data)
 			}}
 		}, "Atomic"},
 		{"leaves parts when cancelled", func(m *mem.Backend) backend.Backend {

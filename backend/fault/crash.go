@@ -70,12 +70,32 @@ func (c *CrashBackend) Delete(ctx context.Context, key backend.Key) error {
 	return c.write(func() error { return c.b.Delete(ctx, key) }, "delete", key)
 }
 
-// Get implements backend.Backend.
+// Get implements backend.Backend. A crash ends bodies that are open.
 func (c *CrashBackend) Get(ctx context.Context, key backend.Key, off, n int64) (io.ReadCloser, error) {
 	if c.Crashed() {
 		return nil, &backend.OpError{Op: "get", Key: key, Err: ErrInjected}
 	}
-	return c.b.Get(ctx, key, off, n)
+	r, err := c.b.Get(ctx, key, off, n)
+	if err != nil {
+		return nil, err
+	}
+	return &crashBody{ReadCloser: r, c: c}, nil
+}
+
+// crashBody is a body of which nothing can be read after the crash.
+type crashBody struct {
+	io.ReadCloser
+	c *CrashBackend
+}
+
+// Size returns the length in bytes of the whole body, or -1.
+func (b *crashBody) Size() int64 { return backend.BodySize(b.ReadCloser) }
+
+func (b *crashBody) Read(p []byte) (int, error) {
+	if b.c.Crashed() {
+		return 0, ErrInjected
+	}
+	return b.ReadCloser.Read(p)
 }
 
 // Stat implements backend.Backend.

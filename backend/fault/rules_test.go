@@ -54,6 +54,10 @@ func TestCrash(t *testing.T) {
 			if !stored(t, b, "a") || b.Crashed() {
 				t.Errorf("before the crash: Crashed = %t", b.Crashed())
 			}
+			body, err := b.Get(ctx, "a", 0, -1)
+			if err != nil {
+				t.Fatalf("Get = %v", err)
+			}
 			if err := b.Put(ctx, "b", []byte("b")); !errors.Is(err, fault.ErrInjected) {
 				t.Errorf("Put at the crash = %v, want ErrInjected", err)
 			}
@@ -66,6 +70,7 @@ func TestCrash(t *testing.T) {
 
 			_, getErr := b.Get(ctx, "a", 0, -1)
 			_, statErr := b.Stat(ctx, "a")
+			_, readErr := body.Read(make([]byte, 1))
 			n, listErr := 0, error(nil)
 			for _, err := range b.List(ctx, "") {
 				n, listErr = n+1, err
@@ -77,6 +82,7 @@ func TestCrash(t *testing.T) {
 				"List":   listErr,
 				"Delete": b.Delete(ctx, "a"),
 				"Init":   b.Init(ctx),
+				"Read":   readErr,
 			} {
 				if !errors.Is(err, fault.ErrInjected) {
 					t.Errorf("%s after the crash = %v, want ErrInjected", call, err)

@@ -214,12 +214,12 @@ func (d *osDisk) readDir(dir string, keep func(string) bool) ([]fs.FileInfo, err
 		}
 		return nil, err
 	}
-	defer sub.Close()
+	defer func() { _ = sub.Close() }() // nothing was written through it
 	f, err := sub.Open(".")
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // nor through this
 	names, err := f.Readdirnames(-1)
 	if err != nil {
 		return nil, err

@@ -28,7 +28,7 @@ func renameNoReplace(r *os.Root, from, to string) error {
 	if err != nil {
 		return err
 	}
-	defer dir.Close() // nothing was written through it
+	defer func() { _ = dir.Close() }() // nothing was written through it
 	// from is in the same directory, see publishNamed.
 	return unix.RenameatxNp(int(dir.Fd()), path.Base(from), int(dir.Fd()), path.Base(to), unix.RENAME_EXCL)
 }

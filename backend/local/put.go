@@ -170,7 +170,7 @@ func (b *Backend) publishUnnamed(ctx context.Context, name string, data []byte) 
 	if err != nil {
 		return err
 	}
-	defer f.Close() // what counts is the fsync; without a name it is gone
+	defer func() { _ = f.Close() }() // what counts is the fsync; without a name it is gone
 	if err := fill(ctx, f, data); err != nil {
 		return err
 	}
@@ -231,7 +231,7 @@ func unsure(err error) error {
 	if err == nil || errors.Is(err, errNoMethod) {
 		return err
 	}
-	if k := kind(err); k != nil && k != backend.ErrUnavailable { //nolint:errorlint // kind returns sentinels, unwrapped
+	if k := kind(err); k != nil && !errors.Is(k, backend.ErrUnavailable) {
 		return err
 	}
 	return fmt.Errorf("%w: %w", backend.ErrUnknownOutcome, err)
