@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -156,6 +157,9 @@ func TestRemovedDirectories(t *testing.T) {
 }
 
 func TestModes(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("Windows has no such modes")
+	}
 	b, dir := newStore(t)
 	for _, m := range methods {
 		b.method.Store(int32(m.m))
