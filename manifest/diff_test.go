@@ -191,7 +191,7 @@ func TestDiffNaive(t *testing.T) {
 func TestDiffLarge(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		m := newMemory()
-		all := testFiles(5000)
+		all := testFiles(2000)
 		pick := func(label string) tree {
 			tr := make(tree)
 			from := rapid.IntRange(0, len(all)).Draw(t, label+" from")

@@ -78,7 +78,7 @@ func TestExtentsModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		m := newMemory()
 		extents := rapid.SliceOfN(extentGen, 0, 12).Draw(t, "extents")
-		for i := range rapid.SampledFrom([]int{0, 0, 100, 2000}).Draw(t, "more") {
+		for i := range rapid.SampledFrom([]int{0, 0, 100, 1000}).Draw(t, "more") {
 			extents = append(extents, Extent{Kind: Data, Length: uint64(i%999) + 1, ID: testID("more", i)})
 		}
 		var size uint64
@@ -141,9 +141,9 @@ func TestExtentsCost(t *testing.T) {
 		t.Errorf("the first extent costs %d pages, want one a level", m.gets)
 	}
 	worst := 0
-	for i := range 10 {
+	for i := range 5 {
 		before := len(m.chunks)
-		at := i * 19_999
+		at := i * 39_999
 		changed := append(append(append([]Extent(nil), extents[:at]...), Extent{Kind: Data, Length: 7, ID: testID("new", i)}), extents[at:]...)
 		writeContent(t, m, changed)
 		worst = max(worst, len(m.chunks)-before)

@@ -16,6 +16,7 @@ type DirWriter struct {
 	list *listWriter
 	last string // name added last
 	node []byte // room for the node that is being encoded
+	key  []byte // room for its name
 	err  error  // the first; sticks
 }
 
@@ -46,8 +47,9 @@ func (w *DirWriter) add(ctx context.Context, n *Node) error {
 		return err
 	}
 	w.node = n.Append(w.node[:0])
+	w.key = append(w.key[:0], n.Name...)
 	w.last = n.Name
-	return w.list.add(ctx, 0, item{encoded: w.node, key: []byte(n.Name), first: n.Name, weight: 1})
+	return w.list.add(ctx, 0, item{encoded: w.node, key: w.key, first: n.Name, weight: 1})
 }
 
 // spill decides where the attributes of n go. A chunk that n names already
