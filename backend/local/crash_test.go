@@ -288,6 +288,9 @@ func TestFailedDirectorySyncIsFinal(t *testing.T) {
 					t.Errorf("Put(%s) after that = %v, want the EIO again", key, err)
 				}
 			}
+			if got := names(t, d, "log"); len(got) != 1 {
+				t.Errorf("the directory holds %v, want log/1 alone", got)
+			}
 			if err := b.Put(t.Context(), "keys/1", nil); err != nil {
 				t.Errorf("Put into another directory = %v", err)
 			}
@@ -354,6 +357,31 @@ func TestRefused(t *testing.T) {
 	}
 	if got := names(t, d, "packs"); len(got) != 0 {
 		t.Errorf("%v are left over", got)
+	}
+}
+
+// A rename that is sent again because its answer was lost does not find the
+// file any more. Whether it is done is not known then.
+func TestRenameAnsweredTwice(t *testing.T) {
+	d := newMemDisk(renamed)
+	h := &hooked{disk: d}
+	h.hook = func(call string) error {
+		if !strings.HasPrefix(call, "rename ") {
+			return nil
+		}
+		for _, name := range names(t, d, "log") {
+			if err := d.rename("log/"+name, "log/1"); err != nil {
+				t.Errorf("rename = %v", err)
+			}
+		}
+		return syscall.ENOENT
+	}
+	b := newBackend(h)
+	if err := b.Put(t.Context(), "log/1", content("log/1")); !errors.Is(err, backend.ErrUnknownOutcome) {
+		t.Errorf("Put = %v, want ErrUnknownOutcome", err)
+	}
+	if err := b.Put(t.Context(), "log/1", content("log/1")); !errors.Is(err, backend.ErrExist) {
+		t.Errorf("Put again = %v, want ErrExist", err)
 	}
 }
 

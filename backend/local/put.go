@@ -67,7 +67,7 @@ func (b *Backend) Put(ctx context.Context, key backend.Key, data []byte) error {
 		return failure("put", key, err)
 	}
 	err := b.put(ctx, string(key), data)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) && !errors.Is(err, backend.ErrUnknownOutcome) {
 		// Someone removed a directory that was there, or an object that was
 		// in the way, while we looked.
 		b.forgetDirs()
@@ -79,6 +79,9 @@ func (b *Backend) Put(ctx context.Context, key backend.Key, data []byte) error {
 func (b *Backend) put(ctx context.Context, name string, data []byte) error {
 	if err := b.makeDirs(path.Dir(name)); err != nil {
 		return err
+	}
+	if err := b.hasFailed(path.Dir(name)); err != nil {
+		return err // rather than add what cannot be made durable
 	}
 	// Not needed for correctness; it spares writing a pack to throw it away.
 	_, err := b.disk.lstat(name)
@@ -199,7 +202,13 @@ func (b *Backend) publishNamed(ctx context.Context, m method, name string, data 
 // name gives the file temp the final name.
 func (b *Backend) name(m method, temp, name string) error {
 	if m == renamed {
-		return unsure(b.disk.rename(temp, name))
+		err := b.disk.rename(temp, name)
+		if errors.Is(err, fs.ErrNotExist) {
+			// The rename, sent again to a server since its answer was lost,
+			// does not find temp any more; or somebody removed it.
+			return fmt.Errorf("%w: %w", backend.ErrUnknownOutcome, err)
+		}
+		return unsure(err)
 	}
 	err := b.disk.link(temp, name)
 	// NFS sends a link again when its answer was lost, and then the link finds
@@ -265,19 +274,26 @@ func (e *syncError) Unwrap() error { return e.err }
 
 // sync runs do, which fsyncs name, unless that has failed before.
 func (b *Backend) sync(name string, do func(string) error) error {
-	b.mu.Lock()
-	err := b.failed[name]
-	b.mu.Unlock()
-	if err != nil {
+	if err := b.hasFailed(name); err != nil {
 		return err
 	}
-	err = do(name)
+	err := do(name)
 	if _, lost := errors.AsType[*syncError](err); lost {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		b.failed[name] = err
 	}
 	return err
+}
+
+// hasFailed returns an error if an fsync of name has failed before.
+func (b *Backend) hasFailed(name string) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if err := b.failed[name]; err != nil {
+		return fmt.Errorf("an earlier fsync of %s failed: %w", name, err)
+	}
+	return nil
 }
 
 // sweep removes temporary files that a crash left in dir, once for each dir.
