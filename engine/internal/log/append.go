@@ -46,9 +46,6 @@ func (l *Log) Append(ctx context.Context, build func(s *State) ([]Effect, error)
 	if err != nil {
 		return Position{}, fmt.Errorf("append record: %w", err)
 	}
-	if pos.N%checkpointEvery == 0 && l.confirmed == pos {
-		_ = l.writeCheckpoint(ctx) // a hint: its absence costs the next Open time
-	}
 	return pos, nil
 }
 
@@ -78,6 +75,9 @@ func (l *Log) append(ctx context.Context, build func(s *State) ([]Effect, error)
 		}
 		if other == nil {
 			l.adopt(a)
+			if a.rec.N%checkpointEvery == 0 {
+				_ = l.writeCheckpoint(ctx) // a hint: its absence costs the next Open time
+			}
 			return a.after.pos, nil
 		}
 		if err := l.take(ctx, *other); err != nil {
@@ -116,7 +116,7 @@ func (l *Log) prepare(nonce [16]byte, build func(s *State) ([]Effect, error)) (*
 	}
 	if pending {
 		// A repair whose own record was never written is completed first.
-		effects = append([]Effect{Repair{N: s.repair.n, Body: s.repair.body}}, effects...)
+		effects = append([]Effect{Repaired{N: s.repair.n, Body: s.repair.body}}, effects...)
 	}
 	effects, err = l.checkEffects(s, effects)
 	if err != nil {

@@ -88,7 +88,7 @@ func (s *State) apply(rec Record, e Effect) error {
 		return s.feature(e)
 	case Damage:
 		return s.addDamage(e)
-	case Repair:
+	case Repaired:
 		return s.repaired(rec, e)
 	}
 	return conflict("effect %T is not known", e)
@@ -103,7 +103,7 @@ func (t effectType) roles() Role {
 		return Keeper
 	case typeAnnotate, typeEnd:
 		return Writer | Keeper
-	case typeKey, typeFeature, typeRepair:
+	case typeKey, typeFeature, typeRepaired:
 		return Admin
 	}
 	return Admin
@@ -365,8 +365,8 @@ func (s *State) addDamage(e Damage) error {
 	return nil
 }
 
-// repaired checks what follows has found out; see Log.PlanRepair.
-func (s *State) repaired(rec Record, e Repair) error {
+// repaired checks what follows has found out; see Repair.
+func (s *State) repaired(rec Record, e Repaired) error {
 	if s.repair == nil || rec.N != e.N+1 || s.repair.n != e.N || s.repair.body != e.Body {
 		return conflict("the state is not built on the repaired checkpoint %d", e.N)
 	}

@@ -35,14 +35,14 @@ const (
 	typeFeature  effectType = 9
 	typeDamage   effectType = 10
 	typeUndelete effectType = 11
-	typeRepair   effectType = 12
+	typeRepaired effectType = 12
 )
 
 func (t effectType) String() string {
 	names := [...]string{
 		typeAdd: "add", typeDoom: "doom", typeSnapshot: "snapshot", typeForget: "forget", typeAnnotate: "annotate",
 		typeSession: "session", typeEnd: "end", typeKey: "key", typeFeature: "feature", typeDamage: "damage",
-		typeUndelete: "undelete", typeRepair: "repair",
+		typeUndelete: "undelete", typeRepaired: "repaired",
 	}
 	if t > 0 && int(t) < len(names) { //nolint:gosec // small
 		return names[t]
@@ -188,9 +188,9 @@ type Damage struct {
 	Blocks Ranges `cbor:"2,keyasint"` // their numbers in the pack's table
 }
 
-// Repair names the repaired checkpoint from which the log goes on; see
-// Log.PlanRepair. Only the log itself writes it. Role: admin.
-type Repair struct {
+// Repaired names the repaired checkpoint from which the log goes on; see
+// [Repair]. Only the log itself writes it. Role: admin.
+type Repaired struct {
 	N    uint64 `cbor:"1,keyasint"` // of the checkpoint; the record before this one
 	Body Hash   `cbor:"2,keyasint"` // of its body, BLAKE3-256
 }
@@ -206,4 +206,4 @@ func (Key) effect() effectType      { return typeKey }
 func (Feature) effect() effectType  { return typeFeature }
 func (Damage) effect() effectType   { return typeDamage }
 func (Undelete) effect() effectType { return typeUndelete }
-func (Repair) effect() effectType   { return typeRepair }
+func (Repaired) effect() effectType { return typeRepaired }

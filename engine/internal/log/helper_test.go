@@ -9,6 +9,7 @@ import (
 	"github.com/cairn-backup/cairn/backend/mem"
 	"github.com/cairn-backup/cairn/chunk/pack"
 	"github.com/cairn-backup/cairn/chunk/seal"
+	"github.com/cairn-backup/cairn/engine/internal/layout"
 	"github.com/cairn-backup/cairn/manifest"
 )
 
@@ -16,6 +17,7 @@ import (
 type rig struct {
 	mem  *mem.Backend
 	opts Options
+	last *Position // of the records that were forged
 }
 
 func newRig() *rig {
@@ -53,6 +55,48 @@ func (r *rig) openAny(t *testing.T, change ...func(*Options)) *Log {
 }
 
 func (r *rig) on(b backend.Backend) func(*Options) { return func(o *Options) { o.Backend = b } }
+
+// objects returns the keys in the store.
+func objects(t *testing.T, r *rig, prefix backend.Key) []backend.Key {
+	t.Helper()
+	var keys []backend.Key
+	for info, err := range r.mem.List(t.Context(), prefix) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys = append(keys, info.Key)
+	}
+	return keys
+}
+
+func remove(t *testing.T, r *rig, records ...uint64) {
+	t.Helper()
+	for _, n := range records {
+		if err := r.mem.Delete(t.Context(), layout.Record(n)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func read(t *testing.T, r *rig, key backend.Key) []byte {
+	t.Helper()
+	data, err := backend.ReadAll(t.Context(), r.mem, key, 1<<30)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+// overwrite puts data in the place of an object, as no backend would.
+func overwrite(t *testing.T, r *rig, key backend.Key, data []byte) {
+	t.Helper()
+	if err := r.mem.Delete(t.Context(), key); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.mem.Put(t.Context(), key, data); err != nil {
+		t.Fatal(err)
+	}
+}
 
 func in(dir string) func(*Options) { return func(o *Options) { o.Dir = dir } }
 

@@ -104,7 +104,7 @@ type Log struct {
 // good state: see Problem. Errors are those of the backend, and
 // seal.ErrNewerFormat.
 func Open(ctx context.Context, opts Options) (*Log, error) {
-	l := &Log{opts: opts.withDefaults(), op: make(chan struct{}, 1), doomed: make(map[pack.ID]struct{})}
+	l := newLog(opts.withDefaults())
 	from, err := l.open(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("open log: %w", err)
@@ -113,6 +113,10 @@ func Open(ctx context.Context, opts Options) (*Log, error) {
 		_ = l.writeCheckpoint(ctx) // a hint: the next to append may write it
 	}
 	return l, nil
+}
+
+func newLog(opts Options) *Log {
+	return &Log{opts: opts, op: make(chan struct{}, 1), state: NewState(opts.Genesis, opts.Keys), doomed: make(map[pack.ID]struct{})}
 }
 
 // open sets state and problem, and returns the record from which it read on.
@@ -125,6 +129,7 @@ func (l *Log) open(ctx context.Context) (from uint64, err error) {
 		if err == nil || !isProblem(err) {
 			return from, err
 		}
+		known = l.state
 	}
 	// No local state, or one that does not lead to the head of the store.
 	problem := err

@@ -52,7 +52,10 @@ func (l *Log) newestCheckpoint(ctx context.Context) (*State, error) {
 		if s == nil {
 			continue // damaged, forged or of another history: there are others
 		}
-		at, err := l.fetch(ctx, name.N)
+		at := fetched{hash: l.opts.Genesis}
+		if name.N > 0 {
+			at, err = l.fetch(ctx, name.N)
+		}
 		switch {
 		case err != nil:
 			return nil, err
@@ -119,13 +122,13 @@ func namesRepair(rec Record, mark *repairMark) bool {
 	return ok && rec.N == mark.n+1 && r.N == mark.n && r.Body == mark.body
 }
 
-func repairOf(rec Record) (Repair, bool) {
+func repairOf(rec Record) (Repaired, bool) {
 	for _, e := range rec.Effects {
-		if r, ok := e.(Repair); ok {
+		if r, ok := e.(Repaired); ok {
 			return r, true
 		}
 	}
-	return Repair{}, false
+	return Repaired{}, false
 }
 
 // rebase puts the state of a repaired checkpoint in the place of ours if rec
@@ -134,7 +137,7 @@ func repairOf(rec Record) (Repair, bool) {
 func (l *Log) rebase(ctx context.Context, rec Record) error {
 	r, ok := repairOf(rec)
 	s := l.state
-	if !ok || r.N+1 != rec.N || s.repair != nil && namesRepair(rec, s.repair) {
+	if !ok || r.N+1 != rec.N || s.Roles(rec.Signer)&Admin == 0 || s.repair != nil && namesRepair(rec, s.repair) {
 		return nil
 	}
 	name := layout.CheckpointName{N: r.N, Hash: [16]byte(rec.Prev[:16]), Repaired: true}
@@ -152,8 +155,12 @@ func (l *Log) rebase(ctx context.Context, rec Record) error {
 }
 
 // writeCheckpoint stores the state as a checkpoint. It is a hint, and others
-// may write the same one at the same time.
+// may write the same one at the same time. Those of keys that the config does
+// not name would be passed over.
 func (l *Log) writeCheckpoint(ctx context.Context) error {
+	if !l.opts.Keys.has(l.opts.Signer.Public()) {
+		return nil
+	}
 	var body []byte
 	err := l.View(func(s *State) (err error) {
 		body, err = marshalState(s)

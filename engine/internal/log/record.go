@@ -165,8 +165,8 @@ func unmarshalEffect(t typed) (Effect, error) {
 		return payload[Damage](t)
 	case typeUndelete:
 		return payload[Undelete](t)
-	case typeRepair:
-		return payload[Repair](t)
+	case typeRepaired:
+		return payload[Repaired](t)
 	}
 	return nil, errNewerEffect
 }
