@@ -256,7 +256,7 @@ var _ Again = (*file)(nil)
 // Read reads on.
 func (f *file) Read(p []byte) (int, error) {
 	n, err := f.File.Read(p)
-	if err != nil && !errors.Is(err, io.EOF) {
+	if err != nil && err != io.EOF { //nolint:errorlint // as io.Reader says
 		err = f.view.fail("read", f.rel, err)
 	}
 	return n, err

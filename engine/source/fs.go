@@ -2,7 +2,6 @@ package source
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -140,8 +139,8 @@ var _ Again = (*fsFile)(nil)
 // Read reads on.
 func (f *fsFile) Read(p []byte) (int, error) {
 	n, err := f.file.Read(p)
-	if err != nil && !errors.Is(err, io.EOF) {
-		err = f.view.fail("read", f.rel, err)
+	if err != nil && err != io.EOF { //nolint:errorlint // as io.Reader says
+		err = f.view.fail("read", f.rel, noEOF(err))
 	}
 	return n, err
 }

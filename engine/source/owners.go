@@ -13,7 +13,7 @@ import (
 // once, since os/user reads them for each question, and asks os/user for what
 // is not in them, once.
 type owners struct {
-	users, groups names
+	users, groups nameTable
 }
 
 func (o *owners) user(id uint32) string {
@@ -36,13 +36,14 @@ func (o *owners) group(id uint32) string {
 	})
 }
 
-type names struct {
+// A nameTable knows the names of numbers of one sort.
+type nameTable struct {
 	mu   sync.Mutex        // guards byID
 	byID map[uint32]string // "": has none
 }
 
 // name returns the name of id, "" if it has none.
-func (n *names) name(id uint32, file string, ask func(string) (string, error)) string {
+func (n *nameTable) name(id uint32, file string, ask func(string) (string, error)) string {
 	n.mu.Lock()
 	if n.byID == nil {
 		n.byID = readNames(file)

@@ -3,8 +3,6 @@ package source
 import (
 	"bufio"
 	"context"
-	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"iter"
@@ -97,8 +95,8 @@ func (v *streamView) fail(err error) error {
 // is a change of goroutines.
 const streamBuffer = 256 << 10
 
-func (v *streamView) begin(ctx context.Context) *streamReader {
-	ctx, cancel := context.WithCancel(ctx)
+func (v *streamView) begin(parent context.Context) *streamReader {
+	ctx, cancel := context.WithCancel(parent)
 	pr, pw := io.Pipe()
 	r := &streamReader{view: v, pipe: pr, cancel: cancel, done: make(chan struct{})}
 	go func() {
@@ -108,7 +106,14 @@ func (v *streamView) begin(ctx context.Context) *streamReader {
 		if err == nil {
 			err = w.Flush()
 		}
-		pw.CloseWithError(err) // nil: the end
+		switch {
+		case err == nil:
+		case parent.Err() != nil:
+			err = parent.Err() // no fault of the source
+		default:
+			err = v.fail(noEOF(err))
+		}
+		_ = pw.CloseWithError(err) // never fails; nil is the end
 	}()
 	return r
 }
@@ -158,22 +163,13 @@ func (r *streamReader) Read(p []byte) (int, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.some = r.some || n > 0
-	switch {
-	case r.err != nil:
-		err = r.err
-	case err == nil:
-	case errors.Is(err, io.EOF) && (r.some || r.view.source.AllowEmpty):
-		r.err = io.EOF
-	case errors.Is(err, io.EOF):
-		r.err = r.view.fail(ErrEmptyStream)
-	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		r.err = err // no fault of the source
-	default:
-		r.err = r.view.fail(err)
-	}
 	if r.err != nil {
-		err = r.err
+		return n, r.err
 	}
+	if err == io.EOF && !r.some && !r.view.source.AllowEmpty { //nolint:errorlint // as io.Reader says
+		err = r.view.fail(ErrEmptyStream)
+	}
+	r.err = err
 	return n, err
 }
 
@@ -188,10 +184,10 @@ func (r *streamReader) Close() error {
 func (r *streamReader) outcome() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	switch {
-	case r.err == nil:
-		return r.view.fail(fmt.Errorf("not read to the end: %w", ErrStreamRead))
-	case errors.Is(r.err, io.EOF):
+	switch r.err { //nolint:errorlint // as Read returned it
+	case nil:
+		return r.view.fail(ErrStreamRead)
+	case io.EOF:
 		return nil
 	}
 	return r.err

@@ -2,6 +2,8 @@ package source
 
 import (
 	"errors"
+	"fmt"
+	"io"
 	"io/fs"
 	"strings"
 
@@ -44,6 +46,14 @@ func cause(err error) error {
 	var p *fs.PathError
 	if errors.As(err, &p) {
 		return p.Err
+	}
+	return err
+}
+
+// noEOF returns err, or another error if err could be taken for a good end.
+func noEOF(err error) error {
+	if errors.Is(err, io.EOF) {
+		return fmt.Errorf("%w: %s", io.ErrUnexpectedEOF, err.Error())
 	}
 	return err
 }
