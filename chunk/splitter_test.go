@@ -239,7 +239,7 @@ func TestSplitterChunkMayBeChanged(t *testing.T) {
 	s := newSplitter(t, testPol, General())
 	s.Reset(bytes.NewReader(data))
 	var got []int
-	for {
+	for at := 0; ; {
 		c, err := s.Next()
 		if errors.Is(err, io.EOF) {
 			break
@@ -247,6 +247,10 @@ func TestSplitterChunkMayBeChanged(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if !bytes.Equal(c, data[at:at+len(c)]) {
+			t.Fatalf("chunk at byte %d differs from the stream", at)
+		}
+		at += len(c)
 		got = append(got, len(c))
 		clear(c)
 		_ = append(c, make([]byte, 100)...)
