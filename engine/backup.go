@@ -108,7 +108,8 @@ func (b *backup) run(ctx context.Context) (BackupReport, error) {
 		b.opts.Name = b.info.Name
 	}
 	group := b.group()
-	session, err := r.store.Begin(ctx, store.SessionOptions{Group: group, Dry: b.opts.DryRun})
+	s := &saver{}
+	session, err := r.store.Begin(ctx, store.SessionOptions{Group: group, Host: b.opts.Host, Dry: b.opts.DryRun, Partial: s.partial})
 	if err != nil {
 		return report, err
 	}
@@ -118,7 +119,7 @@ func (b *backup) run(ctx context.Context) (BackupReport, error) {
 		return report, err
 	}
 	b.meter.SetPhase(progress.Read)
-	s := newSaver(b, session, parents)
+	s.start(b, session, parents)
 	tree, err := s.save(ctx)
 	if err != nil {
 		return report, err
@@ -143,7 +144,7 @@ func (b *backup) run(ctx context.Context) (BackupReport, error) {
 		return report, nil
 	}
 	b.meter.SetPhase(progress.Commit)
-	report.Snapshot.Summary, err = b.commit(ctx, session, snap)
+	report.Snapshot.Summary, err = b.commit(ctx, session, snap, parents.sessions)
 	return report, err
 }
 
@@ -175,7 +176,7 @@ func (b *backup) snapshot(group [16]byte, parents parents, s *saver, tree chunk.
 }
 
 // commit stores the rest and publishes the snapshot.
-func (b *backup) commit(ctx context.Context, session *store.Session, snap manifest.Snapshot) (manifest.Summary, error) {
+func (b *backup) commit(ctx context.Context, session *store.Session, snap manifest.Snapshot, over [][16]byte) (manifest.Summary, error) {
 	body, err := manifest.EncodeBody(snap)
 	if err != nil {
 		return snap.Summary, err
@@ -199,7 +200,7 @@ func (b *backup) commit(ctx context.Context, session *store.Session, snap manife
 	if err != nil {
 		return snap.Summary, err
 	}
-	_, err = session.Commit(ctx, func(_ log.Ranges, w store.Written) (log.Snapshot, error) {
+	_, err = session.Commit(ctx, over, func(_ log.Ranges, w store.Written) (log.Snapshot, error) {
 		snap.End = manifest.TimeOf(time.Now())
 		snap.Stats.New, snap.Stats.Stored = w.New, w.Stored
 		return log.Snapshot{Summary: snap.Summary, Body: sealed}, nil
@@ -209,16 +210,16 @@ func (b *backup) commit(ctx context.Context, session *store.Session, snap manife
 
 // manifestChunk is the last chunk of a session's metadata packs:
 //
-//	uvarint 3 | length and bytes of the summary | length and bytes of the body
+//	uvarint 4 | length and bytes of the summary | length and bytes of the body
 //
-// Tree pages begin with 1 or 2. The sizes that are known only once everything is
+// Tree pages begin with 1, 2 or 3. The sizes that are known only once everything is
 // stored, and the end, are missing from this copy.
 func manifestChunk(summary manifest.Summary, body []byte) ([]byte, error) {
 	s, err := manifest.EncodeSummary(summary)
 	if err != nil {
 		return nil, err
 	}
-	return wire.AppendBytes(wire.AppendBytes(wire.AppendUvarint(nil, 3), s), body), nil
+	return wire.AppendBytes(wire.AppendBytes(wire.AppendUvarint(nil, 4), s), body), nil
 }
 
 // group returns the keyed hash of host, name and roots: what follows each other.
@@ -237,6 +238,7 @@ func (b *backup) group() [16]byte {
 type parents struct {
 	snapshot *manifest.Snapshot // nil: none
 	trees    []parentTree       // newest first
+	sessions [][16]byte         // interrupted ones of the group, which the new snapshot ends
 }
 
 // A parentTree is a tree whose unchanged nodes may be taken over.
@@ -261,6 +263,9 @@ func (b *backup) parents(ctx context.Context, group [16]byte) (parents, error) {
 			}
 		}
 		for s := range st.Sessions() {
+			if s.Group == group {
+				found.sessions = append(found.sessions, s.ID)
+			}
 			if s.Group == group && len(s.Partial) > 0 && (partial == nil || s.N > partial.N) && (parent == nil || s.N > parent.N) {
 				partial = s
 			}

@@ -34,6 +34,7 @@ func (s *saver) readFiles(ctx context.Context) error {
 	f := &fileReader{saver: s, split: split, out: s.session.Writer(), small: make([]byte, manifest.MaxInline+1)}
 	for p := range s.reading {
 		f.read(ctx, p)
+		p.finished.Store(p.err == nil)
 		close(p.done)
 	}
 	return f.out.Flush(ctx)

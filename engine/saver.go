@@ -47,6 +47,7 @@ type saver struct {
 	inherited atomic.Bool // a parent's node was taken over
 	resumed   atomic.Bool
 	taken     []atomic.Bool // by parent tree: its needs are ours
+	top       atomic.Pointer[openDir]
 
 	mu          sync.Mutex // guards what follows
 	missing     []manifest.Missing
@@ -57,19 +58,30 @@ type saver struct {
 // A pending is a node that is being completed.
 type pending struct {
 	path string
-	node manifest.Node
+	node manifest.Node // whole, once finished is set
 	skip bool          // the entry is left out
 	err  error         // ends the backup
 	done chan struct{} // closed when the rest is set; nil: it is
+
+	finished atomic.Bool
+	dir      atomic.Pointer[openDir] // a directory that is being walked
 }
 
-func newSaver(b *backup, session *store.Session, parents parents) *saver {
-	return &saver{
-		backup: b, session: session, parents: parents,
-		reading: make(chan *pending),
-		walkers: make(chan struct{}, b.repo.opts.Workers),
-		taken:   make([]atomic.Bool, len(parents.trees)),
-	}
+// An openDir is a directory that is being walked.
+type openDir struct {
+	node manifest.Node // its own, without Tree
+
+	mu    sync.Mutex // guards what follows
+	list  *manifest.DirWriter
+	queue []*pending // not yet in list, by name
+}
+
+// start makes a new saver ready for save.
+func (s *saver) start(b *backup, session *store.Session, parents parents) {
+	s.backup, s.session, s.parents = b, session, parents
+	s.reading = make(chan *pending)
+	s.walkers = make(chan struct{}, b.repo.opts.Workers)
+	s.taken = make([]atomic.Bool, len(parents.trees))
 }
 
 // figures returns the counts.
@@ -94,16 +106,14 @@ func (s *saver) save(ctx context.Context) (chunk.ID, error) {
 		for i, t := range s.parents.trees {
 			dirs = append(dirs, parentDir{index: i, tree: t.tree})
 		}
-		tree, err = s.saveDir(ctx, "", dirs)
+		top := new(openDir)
+		top.list = manifest.NewDirWriter(s.session)
+		s.top.Store(top)
+		tree, err = s.saveDir(ctx, "", top, dirs)
 		return err
 	})
 	if err := g.Wait(); err != nil {
 		return tree, err
-	}
-	for i, t := range s.parents.trees {
-		if s.taken[i].Load() {
-			s.session.Need(t.needs)
-		}
 	}
 	return tree, nil
 }
@@ -114,69 +124,80 @@ type parentDir struct {
 	tree  chunk.ID
 }
 
-// saveDir stores the list of the directory at path and all below it.
-func (s *saver) saveDir(ctx context.Context, path string, parentDirs []parentDir) (chunk.ID, error) {
-	w := manifest.NewDirWriter(s.session)
+// saveDir stores the list of a directory and all below it.
+func (s *saver) saveDir(ctx context.Context, path string, d *openDir, parentDirs []parentDir) (chunk.ID, error) {
 	old := s.openOld(ctx, parentDirs)
 	defer old.close()
-	var queue []*pending
-	settle := func(keep int) error {
-		for len(queue) > keep {
-			p := queue[0]
-			queue = queue[1:]
-			if err := s.settle(ctx, w, p); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	var walkErr error
+	var failed error
 	for n, err := range s.view.ReadDir(ctx, path) {
 		if err != nil {
-			if walkErr = s.unreadable(join(path, n.Name), err); walkErr != nil {
-				break
-			}
-			continue
+			failed = s.unreadable(join(path, n.Name), err)
+		} else {
+			failed = s.saveEntry(ctx, path, d, n, old)
 		}
-		match, err := old.match(n.Name)
-		if err != nil {
-			walkErr = err
-			break
-		}
-		queue = append(queue, s.begin(ctx, join(path, n.Name), n, match))
-		if walkErr = settle(window); walkErr != nil {
+		if failed != nil {
 			break
 		}
 	}
-	if walkErr == nil {
-		walkErr = settle(0)
+	if failed == nil {
+		failed = s.settle(ctx, d, 0)
 	}
-	if walkErr != nil {
-		s.wait(queue)
-		return chunk.ID{}, walkErr
+	if failed != nil {
+		s.wait(d)
+		return chunk.ID{}, failed
 	}
-	return w.Finish(ctx)
+	return d.list.Finish(ctx)
+}
+
+// saveEntry begins to save one entry of a directory.
+func (s *saver) saveEntry(ctx context.Context, path string, d *openDir, n manifest.Node, old *oldDirs) error {
+	match, err := old.match(n.Name)
+	if err != nil {
+		return err
+	}
+	p := &pending{path: join(path, n.Name), node: n}
+	d.mu.Lock()
+	d.queue = append(d.queue, p)
+	d.mu.Unlock()
+	s.begin(ctx, p, match)
+	return s.settle(ctx, d, window)
 }
 
 // wait waits for what was begun, since goroutines may still write to it.
-func (s *saver) wait(queue []*pending) {
-	for _, p := range queue {
+func (s *saver) wait(d *openDir) {
+	for _, p := range d.queue {
 		if p.done != nil {
 			<-p.done
 		}
 	}
 }
 
-// settle waits for a node and adds it to its directory.
-func (s *saver) settle(ctx context.Context, w *manifest.DirWriter, p *pending) error {
-	if p.done != nil {
-		<-p.done // every reader and walker ends when ctx does
+// settle adds nodes to their directory, in order, until no more than keep wait.
+func (s *saver) settle(ctx context.Context, d *openDir, keep int) error {
+	for len(d.queue) > keep {
+		p := d.queue[0]
+		if p.done != nil {
+			<-p.done // every reader and walker ends when ctx does
+		}
+		if p.err != nil {
+			return p.err
+		}
+		if err := s.add(ctx, d, p); err != nil {
+			return err
+		}
 	}
-	if p.err != nil || p.skip {
-		return p.err
+	return nil
+}
+
+func (s *saver) add(ctx context.Context, d *openDir, p *pending) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.queue = d.queue[1:]
+	if p.skip {
+		return nil
 	}
 	s.count(&p.node)
-	return w.Add(ctx, p.node)
+	return d.list.Add(ctx, p.node)
 }
 
 func (s *saver) count(n *manifest.Node) {
@@ -193,21 +214,21 @@ func (s *saver) count(n *manifest.Node) {
 }
 
 // begin starts to save one entry.
-func (s *saver) begin(ctx context.Context, path string, n manifest.Node, match []oldNode) *pending {
-	p := &pending{path: path, node: n}
-	same, index := s.unchanged(&n, match)
-	switch n.Kind {
+func (s *saver) begin(ctx context.Context, p *pending, match []oldNode) {
+	same, index := s.unchanged(&p.node, match)
+	switch p.node.Kind {
 	case manifest.Socket:
 		s.sockets.Add(1)
-		s.meter.Problem(path, progress.Unsupported, errSocket)
+		s.meter.Problem(p.path, progress.Unsupported, errSocket)
 		p.skip = true
 	case manifest.Dir:
 		s.beginDir(ctx, p, same, match)
+		return
 	case manifest.File:
 		if same != nil {
 			s.takeOver(p, same, index)
 			p.node.Content, p.node.Size = same.Content, same.Size
-			s.meter.AddBytes(int64(n.Size)) //nolint:gosec // a file's size
+			s.meter.AddBytes(int64(p.node.Size)) //nolint:gosec // a file's size
 			break
 		}
 		p.done = make(chan struct{})
@@ -217,6 +238,7 @@ func (s *saver) begin(ctx context.Context, path string, n manifest.Node, match [
 			p.err = context.Cause(ctx)
 			close(p.done)
 		}
+		return
 	default:
 		if same != nil {
 			s.takeOver(p, same, index)
@@ -225,7 +247,7 @@ func (s *saver) begin(ctx context.Context, path string, n manifest.Node, match [
 		}
 		s.complete(ctx, p)
 	}
-	return p
+	p.finished.Store(true)
 }
 
 var errSocket = errors.New("sockets are not stored")
@@ -237,7 +259,11 @@ func (s *saver) takeOver(p *pending, same *manifest.Node, index int) {
 	if s.parents.trees[index].partial {
 		s.resumed.Store(true)
 	}
-	s.taken[index].Store(true)
+	if !s.taken[index].Swap(true) {
+		// Before the node counts as finished: a record of the session may come
+		// any time.
+		s.session.Need(s.parents.trees[index].needs)
+	}
 }
 
 // complete reads what the walk left out; an entry that cannot be read is left
@@ -263,7 +289,10 @@ func (s *saver) beginDir(ctx context.Context, p *pending, same *manifest.Node, m
 		} else if s.complete(ctx, p); p.err != nil || p.skip {
 			return
 		}
-		p.node.Tree, p.err = s.saveDir(ctx, p.path, dirs)
+		d := &openDir{node: p.node, list: manifest.NewDirWriter(s.session)}
+		p.dir.Store(d)
+		p.node.Tree, p.err = s.saveDir(ctx, p.path, d, dirs)
+		p.finished.Store(p.err == nil)
 	}
 	select {
 	case s.walkers <- struct{}{}:

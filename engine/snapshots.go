@@ -2,13 +2,11 @@ package engine
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"iter"
 	"strings"
 
-	"github.com/cairn-backup/cairn/chunk"
 	"github.com/cairn-backup/cairn/chunk/seal"
 	"github.com/cairn-backup/cairn/engine/internal/log"
 	"github.com/cairn-backup/cairn/engine/internal/store"
@@ -185,9 +183,7 @@ func (r *Repository) openSealed(object []byte) ([]byte, error) {
 	return parts[0], nil
 }
 
-// A partial is what a session record holds of the tree so far:
-//
-//	began: 8 bytes seconds, 4 bytes nanoseconds | ID of the top list
+// openPartial opens what a session record holds of the tree so far.
 func (r *Repository) openPartial(s *log.SessionInfo) (parentTree, error) {
 	body, err := r.openSealed(s.Partial)
 	if err != nil {
@@ -254,14 +250,3 @@ func (r *Repository) append(ctx context.Context, build func(st *log.State) ([]lo
 
 // chunkGetter reads tree pages.
 var _ manifest.Getter = (*store.Store)(nil)
-
-// decodePartial reads what encodePartial wrote.
-func decodePartial(body []byte) (began manifest.Time, tree chunk.ID, err error) {
-	const size = 8 + 4 + len(tree)
-	if len(body) != size {
-		return began, tree, fmt.Errorf("partial tree: %d bytes, want %d", len(body), size)
-	}
-	began.Sec = int64(binary.LittleEndian.Uint64(body)) //nolint:gosec // stored so
-	began.Nsec = binary.LittleEndian.Uint32(body[8:])
-	return began, chunk.ID(body[12:]), nil
-}

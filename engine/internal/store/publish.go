@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"slices"
 	"time"
 
 	"github.com/cairn-backup/cairn/chunk/codec"
@@ -64,6 +65,12 @@ func (ss *Session) seal(ctx context.Context) error {
 			return err
 		}
 		ss.free.Put(b)
+		if ss.handed.Add(-1) == 0 {
+			select {
+			case ss.settled <- struct{}{}:
+			default:
+			}
+		}
 	}
 }
 
@@ -126,31 +133,36 @@ func (ss *Session) finish(ctx context.Context, w *pack.Writer) error {
 	if err != nil {
 		return err
 	}
+	ss.flying.Add(1)
 	select {
 	case ss.packs <- p:
 		return nil
 	case <-ss.done:
+		ss.flying.Done()
 		return ss.cause()
 	case <-ctx.Done():
+		ss.flying.Done()
 		return context.Cause(ctx)
 	}
 }
 
 // finishOpen closes the packs that are still open. The sealers must be done.
 func (ss *Session) finishOpen(ctx context.Context) error {
-	ss.mu.Lock()
-	rest := append(ss.open[0], ss.open[1]...)
-	ss.open = [2][]*pack.Writer{}
-	ss.mu.Unlock()
-	for _, w := range rest {
-		if w.Empty() {
-			continue
-		}
+	for _, w := range ss.takeOpen() {
 		if err := ss.finish(ctx, w); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// takeOpen returns the open packs that hold anything, and leaves none.
+func (ss *Session) takeOpen() []*pack.Writer {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	rest := slices.DeleteFunc(append(ss.open[0], ss.open[1]...), (*pack.Writer).Empty)
+	ss.open = [2][]*pack.Writer{}
+	return rest
 }
 
 // upload puts packs, and records them when enough of them wait.
@@ -163,7 +175,9 @@ func (ss *Session) upload(ctx context.Context) error {
 			if !ok {
 				return nil
 			}
-			if err := ss.put(ctx, p); err != nil {
+			err := ss.put(ctx, p)
+			ss.flying.Done()
+			if err != nil {
 				return err
 			}
 		}
@@ -199,7 +213,7 @@ func (ss *Session) put(ctx context.Context, p pack.Pack) error {
 func (ss *Session) due() bool {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
-	return ss.waiting >= publishBytes || ss.waiting > 0 && time.Since(ss.since) >= publishEvery
+	return ss.waiting >= ss.store.opts.Limits.Publish || ss.waiting > 0 && time.Since(ss.since) >= publishEvery
 }
 
 // publish records what was put so far, and how far the session is. A second
@@ -209,21 +223,22 @@ func (ss *Session) publish(ctx context.Context) error {
 		return nil
 	}
 	defer ss.publishing.Unlock()
-	var partial []byte
-	if ss.opts.Partial != nil {
-		var err error
-		if partial, err = ss.opts.Partial(ctx); err != nil {
-			return err
-		}
+	if err := ss.makePartial(ctx); err != nil {
+		return err
 	}
+	return ss.publishPending(ctx)
+}
+
+// publishPending records what was put. The caller holds publishing.
+func (ss *Session) publishPending(ctx context.Context) error {
 	ss.mu.Lock()
 	none := len(ss.pending) == 0
 	ss.mu.Unlock()
 	if none {
 		return nil
 	}
-	_, err := ss.record(ctx, func(needs log.Ranges) (log.Effect, error) {
-		return log.Session{ID: ss.id, Needs: needs, Group: ss.opts.Group, Partial: partial}, nil
+	_, err := ss.record(ctx, func(_ *log.State, needs log.Ranges) ([]log.Effect, error) {
+		return []log.Effect{log.Session{ID: ss.id, Needs: needs, Group: ss.opts.Group, Host: ss.opts.Host, Partial: ss.partial}}, nil
 	})
 	if err != nil {
 		return fmt.Errorf("publish: %w", err)
@@ -231,10 +246,98 @@ func (ss *Session) publish(ctx context.Context) error {
 	return nil
 }
 
-// record appends one record that adds the pending packs, with last as its other
-// effect. The packs are durable, and so is the segment before the record is
+// makePartial makes a new partial tree if it is time, and everything durable
+// that it relies on.
+func (ss *Session) makePartial(ctx context.Context) error {
+	ss.mu.Lock()
+	due := ss.opts.Partial != nil && (ss.stats.Stored-ss.resumed >= ss.store.opts.Limits.Partial || time.Since(ss.marked) >= publishEvery)
+	ss.mu.Unlock()
+	if !due {
+		return nil
+	}
+	partial, err := ss.opts.Partial(ctx)
+	if err != nil || partial == nil {
+		return err
+	}
+	if err := ss.barrier(ctx); err != nil {
+		return err
+	}
+	ss.partial = partial
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	ss.resumed, ss.marked = ss.stats.Stored, time.Now()
+	return nil
+}
+
+// barrier makes everything durable that was put before it was called. Who hands
+// over a block waits meanwhile.
+func (ss *Session) barrier(ctx context.Context) error {
+	ss.gate.Lock()
+	defer ss.gate.Unlock()
+	ss.mu.Lock()
+	writers := ss.writers
+	ss.mu.Unlock()
+	for _, w := range writers {
+		if b := w.take(); b != nil {
+			if err := ss.send(ctx, b); err != nil {
+				return err
+			}
+		}
+	}
+	if b := ss.takeMeta(); b != nil {
+		if err := ss.send(ctx, b); err != nil {
+			return err
+		}
+	}
+	for ss.handed.Load() > 0 {
+		select {
+		case <-ss.settled:
+		case <-ss.done:
+			return ss.cause()
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return ss.putOpen(ctx)
+}
+
+// putOpen closes and puts the packs that are open, all of which are at rest.
+// Full packs that the other uploader has in hand are waited for.
+func (ss *Session) putOpen(ctx context.Context) error {
+	for _, w := range ss.takeOpen() {
+		p, err := w.Finish()
+		if err == nil {
+			err = ss.put(ctx, p)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	ss.flying.Wait() // while the gate is closed no more are added
+	return ss.failed()
+}
+
+// failed returns why the session failed, if it did.
+func (ss *Session) failed() error {
+	select {
+	case <-ss.done:
+		return ss.cause()
+	default:
+		return nil
+	}
+}
+
+// publishRest records what was put, once the goroutines have ended.
+func (ss *Session) publishRest(ctx context.Context) error {
+	ss.publishing.Lock()
+	defer ss.publishing.Unlock()
+	return ss.publishPending(ctx)
+}
+
+// record appends one record that adds the pending packs, with those of last as its
+// other effects. The packs are durable, and so is the segment before the record is
 // sent. The caller holds publishing.
-func (ss *Session) record(ctx context.Context, last func(needs log.Ranges) (log.Effect, error)) (log.Position, error) {
+func (ss *Session) record(ctx context.Context, last func(st *log.State, needs log.Ranges) ([]log.Effect, error)) (log.Position, error) {
 	ss.mu.Lock()
 	tables, infos := ss.pending, ss.infos
 	ss.pending, ss.infos, ss.waiting, ss.since = nil, nil, 0, time.Now()
@@ -248,18 +351,18 @@ func (ss *Session) record(ctx context.Context, last func(needs log.Ranges) (log.
 		if err := ss.store.opts.Backend.Put(ctx, layout.Segment(id), object); err != nil {
 			return log.Position{}, err
 		}
-		segment = log.SegmentInfo{ID: id, Size: uint32(len(object))} //nolint:gosec // bounded by publishBytes
+		segment = log.SegmentInfo{ID: id, Size: uint32(len(object))} //nolint:gosec // bounded by Limits.Publish
 	}
 	var first uint64
 	pos, err := ss.store.opts.Log.Append(ctx, func(st *log.State) ([]log.Effect, error) {
 		first = st.NextPack()
 		needs, own := ss.needsWith(first, len(infos))
-		effect, err := last(needs)
+		effects, err := last(st, needs)
 		if err != nil || len(infos) == 0 {
-			return []log.Effect{effect}, err
+			return effects, err
 		}
 		segment.Packs = own
-		return []log.Effect{log.Add{Packs: infos, Segments: []log.SegmentInfo{segment}}, effect}, nil
+		return append([]log.Effect{log.Add{Packs: infos, Segments: []log.SegmentInfo{segment}}}, effects...), nil
 	})
 	if err != nil {
 		return pos, err

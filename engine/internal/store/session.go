@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -22,9 +23,6 @@ const (
 	blockSize = 1 << 20
 	// metaBlockSize bounds a block of tree pages: they are read one at a time.
 	metaBlockSize = 128 << 10
-	// publishBytes is how much may be stored before a session records it, so
-	// that an interrupted backup loses no more than that and packs in flight.
-	publishBytes = 128 << 20
 	// publishEvery is how long stored packs may wait to be recorded.
 	publishEvery = 30 * time.Second
 	// uploads is how many packs are put at once.
@@ -56,7 +54,13 @@ type Session struct {
 	claims claims
 	free   sync.Pool // of *block
 
-	publishing sync.Mutex // one Publish at a time
+	publishing sync.Mutex // one record at a time; guards partial
+	partial    []byte     // the last one that was recorded
+
+	gate    sync.RWMutex   // held by who hands over a block, closed by a barrier
+	handed  atomic.Int64   // blocks that are not in a pack yet
+	settled chan struct{}  // gets one when handed falls to 0
+	flying  sync.WaitGroup // packs that are handed to an uploader and not yet put
 
 	mu      sync.Mutex // guards what follows
 	open    [2][]*pack.Writer
@@ -67,6 +71,9 @@ type Session struct {
 	needs   map[uint64]struct{}
 	stats   Written
 	ended   bool
+	writers []*Writer
+	resumed uint64    // Stored when the last partial tree was recorded
+	marked  time.Time // and when that was
 
 	meta metaWriter
 }
@@ -74,9 +81,11 @@ type Session struct {
 // SessionOptions says how a session works.
 type SessionOptions struct {
 	Group [16]byte // of the snapshot it works for
+	Host  string   // for people
 	Dry   bool     // chunks are named and looked up, nothing is stored
 	// Partial returns the sealed partial tree, when the session is about to be
-	// recorded before its end; nil if there is none.
+	// recorded before its end; nil if there is none. What it puts, and all that
+	// was put before, is durable when the record is written.
 	Partial func(ctx context.Context) ([]byte, error)
 }
 
@@ -103,7 +112,7 @@ func (s *Store) Begin(ctx context.Context, opts SessionOptions) (*Session, error
 	if err := s.LoadAll(ctx); err != nil {
 		return nil, err
 	}
-	ss := &Session{store: s, opts: opts, needs: make(map[uint64]struct{}), since: time.Now()}
+	ss := &Session{store: s, opts: opts, needs: make(map[uint64]struct{}), since: time.Now(), marked: time.Now(), settled: make(chan struct{}, 1)}
 	if _, err := rand.Read(ss.id[:]); err != nil {
 		return nil, err
 	}
@@ -202,13 +211,19 @@ func (s *Store) stored(ctx context.Context, id chunk.ID) (number uint64, found b
 type Writer struct {
 	session *Session
 	hash    *chunk.Hasher
-	block   *block
 	last    uint64 // the pack of the last hit, to spare the lock
+
+	mu    sync.Mutex // guards block, which a barrier takes
+	block *block
 }
 
 // Writer returns a Writer. Flush it before Commit.
 func (ss *Session) Writer() *Writer {
-	return &Writer{session: ss, hash: chunk.NewHasher(ss.store.opts.Keys.Chunk)}
+	w := &Writer{session: ss, hash: chunk.NewHasher(ss.store.opts.Keys.Chunk)}
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	ss.writers = append(ss.writers, w)
+	return w
 }
 
 // Put stores data as one chunk unless it is stored already. It does not retain
@@ -227,26 +242,41 @@ func (w *Writer) Put(ctx context.Context, data []byte) (id chunk.ID, stored bool
 	if w.session.opts.Dry {
 		return id, true, nil
 	}
+	if full := w.append(id, data); full != nil {
+		return id, true, w.session.hand(ctx, full)
+	}
+	return id, true, nil
+}
+
+// append adds a chunk to the block, and returns the one before if it is full.
+func (w *Writer) append(id chunk.ID, data []byte) (full *block) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if w.block != nil && len(w.block.raw)+len(data) > blockSize {
-		if err := w.Flush(ctx); err != nil {
-			return id, false, err
-		}
+		full, w.block = w.block, nil
 	}
 	if w.block == nil {
 		w.block = w.session.newBlock(seal.KindDataPack)
 	}
 	w.block.add(id, data)
-	return id, true, nil
+	return full
+}
+
+// take returns the block and leaves none.
+func (w *Writer) take() *block {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	b := w.block
+	w.block = nil
+	return b
 }
 
 // Flush hands over what was put.
 func (w *Writer) Flush(ctx context.Context) error {
-	b := w.block
-	if b == nil {
-		return nil
+	if b := w.take(); b != nil {
+		return w.session.hand(ctx, b)
 	}
-	w.block = nil
-	return w.session.hand(ctx, b)
+	return nil
 }
 
 func (b *block) add(id chunk.ID, data []byte) {
@@ -269,6 +299,13 @@ func (ss *Session) count(n int) {
 
 // hand gives a block to the sealers.
 func (ss *Session) hand(ctx context.Context, b *block) error {
+	ss.gate.RLock()
+	defer ss.gate.RUnlock()
+	return ss.send(ctx, b)
+}
+
+func (ss *Session) send(ctx context.Context, b *block) error {
+	ss.handed.Add(1)
 	select {
 	case ss.work <- b:
 		return nil
@@ -325,6 +362,15 @@ func (ss *Session) putMeta(ctx context.Context, data []byte) (full *block, id ch
 	return full, id, nil
 }
 
+// takeMeta returns the block of tree pages and leaves none.
+func (ss *Session) takeMeta() *block {
+	ss.meta.mu.Lock()
+	defer ss.meta.mu.Unlock()
+	b := ss.meta.block
+	ss.meta.block = nil
+	return b
+}
+
 // HasNew reports whether the session stored anything.
 func (ss *Session) HasNew() bool { return ss.Written().Chunks > 0 }
 
@@ -335,11 +381,7 @@ func (ss *Session) Drain(ctx context.Context) error {
 		return nil
 	}
 	ss.drained = true
-	ss.meta.mu.Lock()
-	last := ss.meta.block
-	ss.meta.block = nil
-	ss.meta.mu.Unlock()
-	if last != nil {
+	if last := ss.takeMeta(); last != nil {
 		if err := ss.hand(ctx, last); err != nil {
 			return err
 		}
@@ -364,7 +406,7 @@ func (ss *Session) Abort(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second/2)
 	defer cancel()
-	if err := ss.publish(ctx); err != nil {
+	if err := ss.publishRest(ctx); err != nil {
 		ss.store.opts.Logger.Info("packs of an unfinished session were not recorded", "error", err)
 	}
 }
@@ -382,16 +424,24 @@ func (ss *Session) end() bool {
 
 // Commit makes the snapshot visible, in one record that also adds what the
 // session stored and did not yet record. Drain must have returned nil.
-func (ss *Session) Commit(ctx context.Context, finish func(needs log.Ranges, w Written) (log.Snapshot, error)) (log.Position, error) {
+//
+// It also ends the interrupted sessions that the snapshot stands for.
+func (ss *Session) Commit(ctx context.Context, over [][16]byte, finish func(needs log.Ranges, w Written) (log.Snapshot, error)) (log.Position, error) {
 	if !ss.drained {
 		return log.Position{}, errors.New("store: Commit before Drain")
 	}
 	ss.publishing.Lock()
 	defer ss.publishing.Unlock()
-	pos, err := ss.record(ctx, func(needs log.Ranges) (log.Effect, error) {
+	pos, err := ss.record(ctx, func(st *log.State, needs log.Ranges) ([]log.Effect, error) {
 		snap, err := finish(needs, ss.Written())
 		snap.Needs, snap.Session = needs, ss.id
-		return snap, err
+		effects := []log.Effect{snap}
+		for _, id := range over {
+			if _, open := st.Session(id); open && id != ss.id {
+				effects = append(effects, log.End{Session: id})
+			}
+		}
+		return effects, err
 	})
 	if err != nil {
 		return pos, fmt.Errorf("commit: %w", err)

@@ -50,7 +50,8 @@ func (e *CorruptError) Error() string {
 // Unwrap makes errors.Is find ErrCorrupt and the reason.
 func (e *CorruptError) Unwrap() []error { return []error{ErrCorrupt, e.Err} }
 
-// Options says what a Store works on. Every field but Strict is required.
+// Options says what a Store works on. Every field but
+// Limits and Strict is required.
 type Options struct {
 	Backend    backend.Backend
 	Repository keys.RepositoryID
@@ -59,7 +60,30 @@ type Options struct {
 	Index      *index.Index
 	Workers    int // sealing goroutines of a session
 	Logger     *slog.Logger
+	Limits     Limits
 	Strict     bool // what the index does not know is missing: nothing is loaded again
+}
+
+// Limits say when a session records what it stored. Zero means the default.
+type Limits struct {
+	// Publish is how many stored bytes may wait to be recorded, so that an
+	// interrupted backup loses no more than that and packs in flight. Default:
+	// 128 MiB.
+	Publish uint64
+	// Partial is how many bytes are stored between two records that carry a
+	// partial tree: before one, everything in hand is made durable, which holds
+	// the others up. Default: 512 MiB.
+	Partial uint64
+}
+
+func (l Limits) withDefaults() Limits {
+	if l.Publish == 0 {
+		l.Publish = 128 << 20
+	}
+	if l.Partial == 0 {
+		l.Partial = 512 << 20
+	}
+	return l
 }
 
 // A Store finds and reads chunks. It is safe for concurrent use.
@@ -95,6 +119,7 @@ const (
 
 // New returns a Store. It does no I/O.
 func New(opts Options) *Store {
+	opts.Limits = opts.Limits.withDefaults()
 	return &Store{
 		opts:    opts,
 		openers: make(map[birth]*seal.Opener),
