@@ -108,3 +108,17 @@ func BenchmarkExtents(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.N)*benchNodes/b.Elapsed().Seconds(), "extents/s")
 }
+
+func BenchmarkDecodeSummary(b *testing.B) {
+	p, err := EncodeSummary(testSummary())
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.SetBytes(int64(len(p)))
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := DecodeSummary(p); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -147,7 +147,7 @@ func (w *listWriter) flush(ctx context.Context, level int) error {
 // store puts the open page of level.
 func (w *listWriter) store(ctx context.Context, level int) (chunk.ID, error) {
 	if err := ctx.Err(); err != nil {
-		return chunk.ID{}, context.Cause(ctx)
+		return chunk.ID{}, ctx.Err()
 	}
 	var p openPage // an empty list has no level yet
 	if level < len(w.levels) {

@@ -35,7 +35,7 @@ const (
 // read r.count items and then call done.
 func readPage(ctx context.Context, g Getter, kind uint64, r ref) (pageReader, error) {
 	if err := ctx.Err(); err != nil {
-		return pageReader{}, context.Cause(ctx)
+		return pageReader{}, ctx.Err()
 	}
 	data, err := g.Chunk(ctx, r.id)
 	if err != nil {
