@@ -104,22 +104,36 @@ func (w *dirWriter) openTop() error {
 		return errors.Join(err, root.Close())
 	}
 	w.folders = newFolders(top)
-	before, err := top.stat()
-	if err == nil && w.created {
-		err = root.Chmod(".", 0o700)
-	}
-	if err != nil {
+	if err := w.lookAtTop(top); err != nil {
 		return errors.Join(err, w.folders.close())
 	}
-	w.before = before
 	state := &dirState{ready: make(chan struct{})}
 	if w.created {
-		state.meta = &before
+		state.meta = &w.before
 	}
 	close(state.ready)
 	w.dirs[""] = state
 	w.order = append(w.order, state)
 	return nil
+}
+
+// lookAtTop finds out what the target directory is like. One that was made
+// here is closed to others, and what it inherited is taken away: an entry has
+// the permissions that it had, and no more.
+func (w *dirWriter) lookAtTop(top *folder) error {
+	var err error
+	if w.before, err = top.stat(); err != nil || !w.created {
+		w.inherit = len(w.before.xattrs) > 0
+		return err
+	}
+	if len(w.before.xattrs) > 0 {
+		w.before.xattrs = nil
+		w.before.mode &^= 0o070 // was the ACL's mask and not the group's
+		if err := top.strip("."); err != nil {
+			return err
+		}
+	}
+	return top.root.Chmod(".", 0o700)
 }
 
 // checkEmpty returns ErrNotEmpty if the directory has an entry.

@@ -52,7 +52,7 @@ func (w *dirWriter) create(parent *folder, name, path string, n manifest.Node) (
 
 // WriteAt writes all of p at off.
 func (f *file) WriteAt(p []byte, off int64) (int, error) {
-	if off < 0 || off+int64(len(p)) > f.size {
+	if off < 0 || off > f.size-int64(len(p)) {
 		return 0, f.writer.fail("write", f.path, unix.EFBIG)
 	}
 	done := 0

@@ -32,18 +32,45 @@ func newSystem(root *os.Root) (system, error) {
 
 func (s system) close() error { return s.dir.Close() }
 
-// stat returns the directory's own metadata, without extended attributes.
+// The attributes that hold POSIX ACLs.
+var aclNames = [...]string{"system.posix_acl_access", "system.posix_acl_default"}
+
+// stat returns the directory's own metadata, with no attributes but ACLs.
 func (s system) stat() (meta, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(s.fd, &st); err != nil {
 		return meta{}, err
 	}
+	var acls []manifest.Xattr
+	for _, name := range aclNames {
+		value := make([]byte, 64<<10) // the most that Linux allows
+		if n, err := unix.Fgetxattr(s.fd, name, value); err == nil {
+			acls = append(acls, manifest.Xattr{Name: name, Value: value[:n]})
+		}
+	}
 	return meta{
-		mode:  st.Mode & 0o7777,
-		uid:   st.Uid,
-		gid:   st.Gid,
-		mtime: manifest.Time{Sec: int64(st.Mtim.Sec), Nsec: uint32(st.Mtim.Nsec)}, //nolint:unconvert // narrower on some systems
+		xattrs: acls,
+		mode:   st.Mode & 0o7777,
+		uid:    st.Uid,
+		gid:    st.Gid,
+		mtime:  manifest.Time{Sec: int64(st.Mtim.Sec), Nsec: uint32(st.Mtim.Nsec)}, //nolint:unconvert // narrower on some systems
 	}, nil
+}
+
+// strip takes away the ACLs of an entry.
+func (s system) strip(name string) error {
+	for _, acl := range aclNames {
+		err := again(func() error { return unix.Lremovexattr(s.proc(name), acl) })
+		if err != nil && !xattrRefused(err) {
+			return err
+		}
+	}
+	return nil
+}
+
+// proc names an entry to calls that take only a path and do not follow it.
+func (s system) proc(name string) string {
+	return "/proc/self/fd/" + strconv.Itoa(s.fd) + "/" + name
 }
 
 func (s system) mkdir(name string) error {
@@ -278,5 +305,10 @@ func (w *dirWriter) setEntry(parent *folder, name string, n manifest.Node) error
 }
 
 func (w *dirWriter) setFolder(f *folder, m meta) error {
+	if f.path == "" { // it may have an ACL of its own
+		if err := f.strip("."); err != nil {
+			return err
+		}
+	}
 	return w.set(subject{fd: f.fd, dir: f.fd, name: "."}, manifest.Dir, m)
 }

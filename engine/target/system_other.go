@@ -29,6 +29,9 @@ func (s system) stat() (meta, error) {
 	return m, nil
 }
 
+// strip does nothing: ACLs are not known here.
+func (s system) strip(string) error { return nil }
+
 func (s system) mkdir(name string) error { return s.root.Mkdir(name, 0o700) }
 
 func (s system) mkfifo(string) error { return ErrUnsupported }

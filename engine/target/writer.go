@@ -19,6 +19,7 @@ type dirWriter struct {
 	path    string
 	noOwner bool
 	created bool     // Begin made the directory
+	inherit bool     // what is made straight in the directory gets an ACL from it
 	before  meta     // what the directory was like
 	folders *folders // open directories
 
@@ -182,18 +183,24 @@ func (w *dirWriter) mkdir(state *dirState) {
 	w.mu.Lock()
 	w.order = append(w.order, state)
 	w.mu.Unlock()
-	w.remember(state.path)
+	if err := w.made(parent, state.path); err != nil {
+		state.err = w.fail("mkdir", state.path, err)
+	}
 }
 
-// remember keeps what Abort must remove one by one: what lies straight in a
-// directory that was there before.
-func (w *dirWriter) remember(path string) {
+// made keeps what Abort must remove one by one, and takes inherited ACLs away:
+// both concern only what lies straight in a directory that was there before.
+func (w *dirWriter) made(parent *folder, path string) error {
 	if w.created || strings.Contains(path, "/") {
-		return
+		return nil
 	}
 	w.mu.Lock()
 	w.entries = append(w.entries, path)
 	w.mu.Unlock()
+	if w.inherit {
+		return parent.strip(path)
+	}
+	return nil
 }
 
 // Make makes an entry.
@@ -216,15 +223,15 @@ func (w *dirWriter) Make(ctx context.Context, path string, n manifest.Node) erro
 	if first, ok := w.first(n.Link); ok {
 		return w.link(first, parent, name, path)
 	}
-	made, err := w.makeEntry(parent, name, n)
-	if err != nil {
+	if made, err := w.makeEntry(parent, name, n); err != nil {
 		return w.fail("make", path, err)
-	}
-	if !made {
+	} else if !made {
 		return nil
 	}
-	w.remember(path)
 	w.setFirst(n.Link, path)
+	if err := w.made(parent, path); err != nil {
+		return w.fail("make", path, err)
+	}
 	if err := w.setEntry(parent, name, n); err != nil {
 		return w.fail("set", path, err)
 	}
@@ -305,7 +312,9 @@ func (w *dirWriter) link(first string, parent *folder, name, path string) error 
 	if err := w.linkAt(dir, old, parent, name); err != nil {
 		return w.fail("link", path, err)
 	}
-	w.remember(path)
+	if err := w.made(parent, path); err != nil {
+		return w.fail("link", path, err)
+	}
 	return nil
 }
 
@@ -328,8 +337,10 @@ func (w *dirWriter) Create(ctx context.Context, path string, n manifest.Node) (F
 		return nil, w.fail("create", path, err)
 	}
 	w.open.Add(1)
-	w.remember(path)
 	w.setFirst(n.Link, path)
+	if err := w.made(parent, path); err != nil {
+		return nil, errors.Join(w.fail("create", path, err), f.Close())
+	}
 	return f, nil
 }
 
