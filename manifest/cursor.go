@@ -23,14 +23,9 @@ type cursor struct {
 	last   string   // the greatest name seen, "" at the start
 }
 
-// newCursor returns a cursor before the list with this root; for the zero ID,
-// at the end.
+// newCursor returns a cursor before the list with this root.
 func newCursor(g Getter, root chunk.ID) *cursor {
-	c := &cursor{g: g}
-	if !root.IsZero() {
-		c.unread = append(c.unread, ref{id: root, root: true})
-	}
-	return c
+	return &cursor{g: g, unread: []ref{{id: root, root: true}}}
 }
 
 // ahead returns the unread page that the cursor stands before, or nil.

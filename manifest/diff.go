@@ -76,14 +76,13 @@ func (d *differ) dirs(ctx context.Context, a, b chunk.ID, at place) error {
 	if a == b {
 		return nil
 	}
-	old, cur := newCursor(d.g, a), newCursor(d.g, b)
-	for _, c := range []*cursor{old, cur} { // the level of a root is in the page
-		if c.ahead() == nil {
-			continue
-		}
-		if err := c.open(ctx); err != nil {
-			return err
-		}
+	old, err := d.cursor(ctx, a)
+	if err != nil {
+		return err
+	}
+	cur, err := d.cursor(ctx, b)
+	if err != nil {
+		return err
 	}
 	for {
 		moved, err := align(ctx, old, cur)
@@ -100,6 +99,16 @@ func (d *differ) dirs(ctx context.Context, a, b chunk.ID, at place) error {
 			return err
 		}
 	}
+}
+
+// cursor returns a cursor in the list with this root, which is open, since only
+// its page says what level it is; for the zero ID a cursor at the end.
+func (d *differ) cursor(ctx context.Context, root chunk.ID) (*cursor, error) {
+	if root.IsZero() {
+		return new(cursor), nil
+	}
+	c := newCursor(d.g, root)
+	return c, c.open(ctx)
 }
 
 // align takes one step towards a state in which the next nodes can be compared:

@@ -54,7 +54,7 @@ func (m *memory) Prefetch(_ context.Context, ids []chunk.ID) {
 	}
 }
 
-// A testing is what *testing.T, *testing.B and *rapid.T have in common.
+// A tester is what *testing.T, *testing.B and *rapid.T have in common.
 type tester interface {
 	Helper()
 	Fatalf(format string, args ...any)

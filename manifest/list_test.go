@@ -193,6 +193,11 @@ func TestDirEmpty(t *testing.T) {
 	if got := readDir(t, m, root); len(got) != 0 {
 		t.Errorf("ReadDir of an empty list = %v", got)
 	}
+	for _, err := range ReadDir(t.Context(), m, chunk.ID{}) {
+		if err == nil {
+			t.Error("ReadDir of no list = nil error: a tree that is not there must not look empty")
+		}
+	}
 }
 
 func TestDirWriterErrors(t *testing.T) {

@@ -15,8 +15,8 @@ const maxRootName = 255
 // absolute, with slashes, as raw bytes. If that does not tell two paths apart
 // (the same path twice, or "/a_b/c" and "/a/b_c") the later ones get a number.
 //
-// The names depend on the paths alone, and each can stand in a directory list,
-// which wants them sorted.
+// The names depend on the paths alone, and the numbers on their order. Each name
+// can stand in a directory list, which wants them sorted.
 func UniqueNames(paths []string) []Root {
 	elements := make([][]string, len(paths))
 	use := make([]int, len(paths)) // how many of the elements make the name
