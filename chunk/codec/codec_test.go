@@ -145,6 +145,9 @@ func stream(tb testing.TB, stated uint64, content []byte) []byte {
 		if _, err := e.Write(content[:n]); err != nil {
 			tb.Fatal(err)
 		}
+		if err := e.Flush(); err != nil { // or a short frame is written whole, with its length
+			tb.Fatal(err)
+		}
 		content = content[n:]
 	}
 	if err := e.Close(); err != nil {
@@ -211,6 +214,7 @@ func TestDecodeRefuses(t *testing.T) {
 func TestDecodeMemory(t *testing.T) {
 	zeros := make([]byte, 16<<20)
 	bombs := [][]byte{frame(t, 1000, zeros), stream(t, 1000, zeros), frame(t, 16<<20, zeros), stream(t, 900, zeros[:1<<20])}
+	hollow := stream(t, 16<<20, text(1000))
 	d := newDecoder(t)
 	_, _ = d.Decode(nil, stream(t, 10, text(10)), 10) // the decoder's own memory
 	var before, after runtime.MemStats
@@ -220,6 +224,10 @@ func TestDecodeMemory(t *testing.T) {
 			if _, err := d.Decode(nil, b, 1<<20); err == nil {
 				t.Fatal("a bomb was decoded")
 			}
+		}
+		// The other way round: little that says it is much.
+		if _, err := d.Decode(nil, hollow, 16<<20); err == nil {
+			t.Fatal("16 MiB were decoded from 1 KiB")
 		}
 	}
 	runtime.ReadMemStats(&after)

@@ -185,6 +185,108 @@ func TestEmptyPack(t *testing.T) {
 	}
 }
 
+func zeros(t *testing.T, n int) []byte {
+	t.Helper()
+	e, err := codec.NewEncoder(codec.Fastest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e.Encode(nil, make([]byte, n))
+}
+
+func TestOpenBlockRefuses(t *testing.T) {
+	s, err := seal.NewWriter(testKey, seal.Template{Kind: seal.KindDataPack}, seal.Binding{Repository: testRepo})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o, err := pack.BlockOpener(testKey, testRepo, s.Header())
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := codec.NewDecoder()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name  string
+		plain []byte
+		limit int
+		ok    bool
+	}{
+		{"right", zeros(t, 1000), 1000, true},
+		{"above the limit", zeros(t, 1000), 999, false},
+		{"above every limit", zeros(t, pack.MaxRaw+1), 1 << 30, false},
+		{"empty part", nil, 1000, false},
+		{"unknown codec", []byte{9, 1, 0}, 1000, false},
+	} {
+		sealed, n, err := s.Part(nil, tt.plain)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := pack.OpenBlock(o, d, []byte("dst"), sealed, uint32(n), tt.limit)
+		if tt.ok != (err == nil) || err != nil && (!errors.Is(err, pack.ErrCorrupt) || string(got) != "dst") {
+			t.Errorf("%s: OpenBlock = %d bytes, %v", tt.name, len(got), err)
+		}
+		if got, err := pack.OpenBlock(o, d, []byte("dst"), sealed, uint32(n)+1, tt.limit); !errors.Is(err, pack.ErrCorrupt) || string(got) != "dst" {
+			t.Errorf("%s, under another number: %d bytes, %v", tt.name, len(got), err)
+		}
+	}
+}
+
+func TestVerifier(t *testing.T) {
+	chunks, encoded, _ := block(t, 1, 300, 200)
+	v := newVerifier(t)
+	if err := v.Verify(chunks, encoded); err != nil {
+		t.Fatal(err)
+	}
+	for name, bad := range map[string][]pack.Chunk{
+		"no chunks": nil, "one less": chunks[:1], "one more": append(slices.Clone(chunks), chunks[0]),
+		"longer": {chunks[0], {ID: chunks[1].ID, Length: 201}},
+	} {
+		if err := v.Verify(bad, encoded); !errors.Is(err, pack.ErrVerify) {
+			t.Errorf("%s: %v, want ErrVerify", name, err)
+		}
+	}
+}
+
+// TestWriterCopies changes what was handed to a Writer.
+func TestWriterCopies(t *testing.T) {
+	a := newWriter(t)
+	add(t, a, 1, 700)
+	pa := finish(t, a)
+	b := pa.Table.Blocks[0]
+	sealed := bytes.Clone(pa.Object[b.Offset : b.Offset+b.Stored])
+	c := config(seal.KindDataPack)
+	c.Envelope = []byte("envelope")
+	w, err := pack.NewWriter(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	chunks, encoded, _ := block(t, 2, 300, 200)
+	if err := w.Add(chunks, encoded, nil); err != nil {
+		t.Fatal(err)
+	}
+	birth := pa.Header
+	birth.Envelope = []byte("of the birth")
+	b.Chunks = slices.Clone(b.Chunks)
+	if err := w.AddSealed(b, birth, sealed); err != nil {
+		t.Fatal(err)
+	}
+	clear(chunks)
+	clear(encoded)
+	clear(b.Chunks)
+	clear(sealed)
+	clear(c.Envelope)
+	clear(birth.Envelope)
+	p := finish(t, w)
+	if got := string(p.Table.Births[0].Envelope) + ", " + string(p.Header.Envelope); got != "of the birth, envelope" {
+		t.Errorf("envelopes: %q", got)
+	}
+	if p.Table.Blocks[0].Chunks[1].Length != 200 || p.Table.Blocks[1].Chunks[0].Length != 700 {
+		t.Errorf("blocks: %+v", p.Table.Blocks)
+	}
+}
+
 // TestAddVerifies is V8: what does not read back as the chunks is not added,
 // and what was there before is still there.
 func TestAddVerifies(t *testing.T) {
@@ -218,6 +320,7 @@ func TestAddVerifies(t *testing.T) {
 		{"sum is less", wrongSum, encoded, pack.ErrInvalid},
 		{"empty chunk", append(slices.Clone(chunks), pack.Chunk{}), encoded, pack.ErrInvalid},
 		{"too large", []pack.Chunk{{Length: 17 << 20}}, codec.AppendRaw(nil, make([]byte, 17<<20)), pack.ErrInvalid},
+		{"too large, compressed", []pack.Chunk{{Length: 17 << 20}}, zeros(t, 17<<20), pack.ErrInvalid},
 		{"too many chunks", make([]pack.Chunk, pack.MaxChunks+1), encoded, pack.ErrInvalid},
 	}
 	w, v := newWriter(t), newVerifier(t)
@@ -321,6 +424,7 @@ func TestAddSealedRefuses(t *testing.T) {
 	size := w.Size()
 	meta, otherGeneration, record := p.Header, p.Header, p.Header
 	meta.Kind, record.Kind = seal.KindMetaPack, seal.KindRecord
+	meta.Salt, record.Salt = [32]byte{1}, [32]byte{1}
 	otherGeneration.Generation++
 	noChunks, wrongSum := b, b
 	noChunks.Chunks, wrongSum.Raw = nil, b.Raw+1

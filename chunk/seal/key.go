@@ -27,8 +27,6 @@ func (Key) GoString() string { return redacted }
 // LogValue returns a fixed word.
 func (Key) LogValue() slog.Value { return slog.StringValue(redacted) }
 
-// MarshalText returns a fixed word; what is printed cannot be read back.
+// MarshalText returns a fixed word, also for encoding/json; what is printed
+// cannot be read back.
 func (Key) MarshalText() ([]byte, error) { return []byte(redacted), nil }
-
-// MarshalJSON returns a fixed word; what is printed cannot be read back.
-func (Key) MarshalJSON() ([]byte, error) { return []byte(`"` + redacted + `"`), nil }

@@ -2,6 +2,7 @@ package seal_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -264,6 +265,35 @@ func TestObjectIsBound(t *testing.T) {
 	object[9] = byte(seal.KindCheckpoint) // as if it had always been one
 	if _, _, err := seal.OpenObject(testKey, seal.KindCheckpoint, testBind, object); !errors.Is(err, seal.ErrDamaged) {
 		t.Errorf("kind changed in the header: %v", err)
+	}
+}
+
+func TestParseHeaderCopies(t *testing.T) {
+	p := newWriter(t, seal.KindConfig).Header().Append(nil)
+	h, _, err := seal.ParseHeader(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	clear(p)
+	if string(h.Envelope) != "envelope" {
+		t.Errorf("the envelope is %q when the bytes have changed", h.Envelope)
+	}
+}
+
+// TestFramedPartIsBounded makes a framed object of a part that only a pack may
+// have.
+func TestFramedPartIsBounded(t *testing.T) {
+	for n, want := range map[int]error{seal.MaxPart: nil, seal.MaxPart + 1: seal.ErrDamaged} {
+		w := newWriter(t, seal.KindRecord)
+		p := w.Header().Append(nil)
+		p = binary.LittleEndian.AppendUint32(p, uint32(n+seal.Overhead)|1<<31)
+		p, _, err := w.Finish(p, make([]byte, n))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := open(p); !errors.Is(err, want) {
+			t.Errorf("part of %d bytes: %v, want %v", n, err, want)
+		}
 	}
 }
 
