@@ -68,7 +68,7 @@ type Options struct {
 type Limits struct {
 	// Publish is how many stored bytes may wait to be recorded, so that an
 	// interrupted backup loses no more than that and packs in flight. Default:
-	// 128 MiB.
+	// 64 MiB.
 	Publish uint64
 	// Partial is how many bytes are stored between two records that carry a
 	// partial tree: before one, everything in hand is made durable, which holds
@@ -78,7 +78,7 @@ type Limits struct {
 
 func (l Limits) withDefaults() Limits {
 	if l.Publish == 0 {
-		l.Publish = 128 << 20
+		l.Publish = 64 << 20
 	}
 	if l.Partial == 0 {
 		l.Partial = 512 << 20
