@@ -71,7 +71,7 @@ type SegmentID [16]byte
 type Options struct {
 	// Dir is the directory of the index. It belongs to the index alone, and is
 	// made with mode 0700 if it does not exist. Default: none, the index is in
-	// memory and costs about 100 bytes an entry.
+	// memory and costs 100 to 150 bytes an entry.
 	Dir string
 	// Repository is bound into the hash of every value, so that no entry of
 	// another repository is ever taken for one of this.
