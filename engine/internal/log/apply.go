@@ -192,7 +192,11 @@ func (s *State) commit(rec Record, e Snapshot) error {
 		return err
 	}
 	info := &SnapshotInfo{Summary: e.Summary, N: rec.N, Needs: e.Needs, Session: e.Session, Body: e.Body}
-	s.snaps = append(s.snaps, info)
+	if n := len(s.snaps); n == 0 || s.snaps[n-1].N < rec.N {
+		s.snaps = append(s.snaps, info)
+	} else {
+		s.snaps = insertSnapshot(s.snaps, info)
+	}
 	s.snapOf.set(id, info)
 	if i, ok := s.findSession(e.Session); ok && s.owns(rec, s.sessions[i]) {
 		s.sessions = without(s.sessions, i)
@@ -270,10 +274,7 @@ func (s *State) annotate(e Annotate) error {
 
 // replace puts c in the place of the visible snapshot with its ID.
 func (s *State) replace(c *SnapshotInfo) {
-	i, _ := slices.BinarySearchFunc(s.snaps, c.N, func(o *SnapshotInfo, n uint64) int { return cmp.Compare(o.N, n) })
-	for s.snaps[i].Summary.ID != c.Summary.ID {
-		i++ // a record may hold several
-	}
+	i, _ := slices.BinarySearchFunc(s.snaps, c, compareSnapshots)
 	s.snaps = slices.Clone(s.snaps)
 	s.snaps[i] = c
 	s.snapOf.set(c.Summary.ID, c)
@@ -389,13 +390,13 @@ func filter[E any](list []E, keep func(E) bool) []E {
 	return out
 }
 
-// insertSnapshot returns list with info at its place in commit order.
+// insertSnapshot returns list, in a new slice, with info at its place: by
+// record, and by ID among those of one record.
 func insertSnapshot(list []*SnapshotInfo, info *SnapshotInfo) []*SnapshotInfo {
-	i, _ := slices.BinarySearchFunc(list, info.N, func(o *SnapshotInfo, n uint64) int {
-		return cmp.Compare(o.N, n)
-	})
-	for i < len(list) && list[i].N == info.N && slices.Compare(list[i].Summary.ID[:], info.Summary.ID[:]) < 0 {
-		i++
-	}
+	i, _ := slices.BinarySearchFunc(list, info, compareSnapshots)
 	return slices.Concat(list[:i], []*SnapshotInfo{info}, list[i:])
+}
+
+func compareSnapshots(a, b *SnapshotInfo) int {
+	return cmp.Or(cmp.Compare(a.N, b.N), slices.Compare(a.Summary.ID[:], b.Summary.ID[:]))
 }

@@ -109,7 +109,7 @@ func marshalState(s *State) ([]byte, error) {
 
 func snapshotRows(s *State) ([]snapshotRow, error) {
 	var rows []snapshotRow
-	for _, info := range slices.Concat(s.snaps, s.forgotten) {
+	for _, info := range slices.SortedFunc(slices.Values(slices.Concat(s.snaps, s.forgotten)), compareSnapshots) {
 		row := snapshotRow{
 			N: info.N, Needs: info.Needs, Session: info.Session, Body: info.Body, Forgotten: info.Forgotten,
 			Annotated: info.annotated, Pinned: info.Summary.Pinned, Note: info.Summary.Note,
@@ -124,7 +124,6 @@ func snapshotRows(s *State) ([]snapshotRow, error) {
 		}
 		rows = append(rows, row)
 	}
-	slices.SortStableFunc(rows, func(a, b snapshotRow) int { return cmp.Compare(a.N, b.N) })
 	return rows, nil
 }
 
@@ -195,6 +194,7 @@ func strictly[E any](list []E, compare func(a, b E) int) bool {
 
 func readSnapshotRows(s *State, rows []snapshotRow) error {
 	s.snapOf.base = make(map[manifest.ID]*SnapshotInfo, len(rows))
+	var last *SnapshotInfo
 	for i, r := range rows {
 		summary, err := manifest.DecodeSummary(r.Summary)
 		if err != nil {
@@ -207,10 +207,10 @@ func readSnapshotRows(s *State, rows []snapshotRow) error {
 		info := &SnapshotInfo{
 			Summary: summary, N: r.N, Needs: r.Needs, Session: r.Session, Body: r.Body, Forgotten: r.Forgotten, annotated: r.Annotated,
 		}
-		if _, twice := s.snapOf.base[summary.ID]; twice || i > 0 && r.N < rows[i-1].N {
+		if _, twice := s.snapOf.base[summary.ID]; twice || i > 0 && compareSnapshots(last, info) >= 0 {
 			return fmt.Errorf("snapshots: %w: out of order", wire.ErrMalformed)
 		}
-		s.snapOf.base[summary.ID] = info
+		s.snapOf.base[summary.ID], last = info, info
 		if r.Forgotten == 0 {
 			s.snaps = append(s.snaps, info)
 		} else {

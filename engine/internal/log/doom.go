@@ -57,11 +57,14 @@ func (s *State) checkSuccessors(e Doom) (Ranges, error) {
 		}
 		succeeded = succeeded.extend(Range{u.Pack, u.Pack})
 	}
-	for _, g := range s.Dead(e.Packs).Subtract(succeeded) {
-		return nil, conflict("pack %d is not live", g.First)
-	}
-	if n := len(e.Packs); n > 0 && e.Packs[n-1].Last >= s.next {
-		return nil, conflict("pack %d was never added", e.Packs[n-1].Last)
+	if dead := s.Dead(e.Packs); len(dead) > 0 {
+		var lost Ranges
+		for _, info := range s.snaps {
+			lost = lost.Union(info.Needs.Intersect(dead))
+		}
+		for _, g := range dead.Subtract(lost.Intersect(succeeded)) {
+			return nil, conflict("pack %d is not live", g.First)
+		}
 	}
 	return succeeded, nil
 }

@@ -95,8 +95,8 @@ type SegmentInfo struct {
 // Needs of sessions keep a doomed pack that has none, so that whoever inherits
 // them finds out.
 type Doom struct {
-	// Packs are numbers of live packs. Lost ones, which are needed but were
-	// never seen to be added, may be named with successors.
+	// Packs are numbers of live packs. Lost ones, which snapshots need but
+	// whose record was lost before a Repair, may be named with successors.
 	Packs Ranges `cbor:"1,keyasint"`
 	// Objects are keys of packs and segments that no record names.
 	Objects []backend.Key `cbor:"2,keyasint,omitempty"`

@@ -37,13 +37,14 @@ func (l *Log) loadLocal() *State {
 	if err != nil || l.knownFeatures(s) != nil {
 		return nil
 	}
+	l.saved = s.pos
 	return s
 }
 
 // saveLocal writes the local state. With a problem it keeps the old one: it is
 // what knows that the store is not as it was.
 func (l *Log) saveLocal() error {
-	if l.opts.Dir == "" || l.opts.ReadOnly || l.Problem() != nil {
+	if l.opts.Dir == "" || l.opts.ReadOnly || l.Problem() != nil || l.saved == l.Head() && l.saved.N > 0 {
 		return nil
 	}
 	plain := slices.Clone(l.opts.Genesis[:])
@@ -68,6 +69,7 @@ func (l *Log) forgetLocal() error {
 	if l.opts.Dir == "" {
 		return nil
 	}
+	l.saved = Position{}
 	err := os.Remove(filepath.Join(l.opts.Dir, localName))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil

@@ -88,6 +88,7 @@ type Log struct {
 	confirmed Position
 	listed    bool
 	evidence  []layout.CheckpointName // checkpoints of records that are not there
+	saved     Position                // of the local state
 
 	mu      sync.RWMutex // guards what follows
 	state   *State

@@ -142,10 +142,11 @@ func (l *Log) planRepair(ctx context.Context) (*Repair, error) {
 		return nil, err
 	}
 	if r.Write {
-		var gone uint64 // records above Head that were there once
+		gone := r.Head // and records above it that were there once
 		for _, c := range void {
-			gone = max(gone, c.N-r.Head)
+			gone = max(gone, c.N)
 		}
+		gone += r.Lost.Count() - r.Head
 		r.state.next = min(max(r.state.next, next)+min(gone, maxPackNumber/MaxPacks)*MaxPacks, maxPackNumber)
 		r.state.repair = &repairMark{n: r.Head, void: void}
 	}
@@ -198,7 +199,6 @@ func (l *Log) salvage(ctx context.Context, r *Repair) error {
 		case n <= r.Base.N:
 		case unreadable:
 			lost = append(lost, n)
-			r.state.next = min(r.state.next+MaxPacks, maxPackNumber)
 		default:
 			if !last.IsZero() && f.rec.Prev != last {
 				broken = append(broken, n)
@@ -240,7 +240,8 @@ func (l *Log) missed(ctx context.Context, r *Repair, void []layout.CheckpointNam
 	}
 	seen := make(map[manifest.ID]bool)
 	for _, s := range others {
-		if s.pos.N <= r.Base.N {
+		// An older state of the same history has nothing to tell.
+		if s.pos.N <= r.Base.N && !r.Forget {
 			continue
 		}
 		for info := range s.Snapshots() {

@@ -193,7 +193,8 @@ func (s *State) Segment(id [16]byte) (SegmentInfo, bool) {
 	return s.segments[i], true
 }
 
-// Snapshots yields the visible snapshots in the order of their commits.
+// Snapshots yields the visible snapshots in the order of their commits; those
+// of one record by ID.
 func (s *State) Snapshots() iter.Seq[*SnapshotInfo] { return slices.Values(s.snaps) }
 
 // SnapshotCount returns how many snapshots are visible.

@@ -32,7 +32,13 @@ func (l *Log) Verify(ctx context.Context) ([]Finding, error) {
 	if err != nil {
 		return nil, fmt.Errorf("verify log: %w", err)
 	}
-	slices.Reverse(names) // oldest first, and at one record a repaired one last
+	slices.Reverse(names)                   // oldest first, and at one record a repaired one last
+	for len(names) > 0 && names[0].N == 0 { // a repair of a log that lost all its records
+		if err := v.checkpoint(ctx, names[0], l.opts.Genesis); err != nil {
+			return nil, fmt.Errorf("verify log: %w", err)
+		}
+		names = names[1:]
+	}
 	v.names = names
 	err = v.log.scan(ctx, head.N, func(n uint64, f fetched) error { return v.record(ctx, n, f) })
 	if err != nil {
