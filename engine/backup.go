@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/user"
 	"runtime"
+	"strings"
 	"time"
 
 	"github.com/cairn-backup/cairn/chunk"
@@ -79,11 +80,11 @@ func (o *BackupOptions) fill() error {
 		if err != nil {
 			return err
 		}
-		o.Host = host
+		o.Host = strings.ToValidUTF8(host, "\uFFFD")
 	}
 	if o.User == "" {
 		if u, err := user.Current(); err == nil { // only for people
-			o.User = u.Username
+			o.User = strings.ToValidUTF8(u.Username, "\uFFFD")
 		}
 	}
 	return nil
