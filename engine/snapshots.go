@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"strings"
 
 	"github.com/cairn-backup/cairn/chunk/seal"
@@ -53,6 +54,9 @@ func (r *Repository) snapshotInfos(ctx context.Context) (infos []*log.SnapshotIn
 		}
 		return nil
 	})
+	// The log is in the order of commits, which a time that was given, or a
+	// backup that took long, may contradict.
+	slices.SortStableFunc(infos, func(a, b *log.SnapshotInfo) int { return a.Summary.Start.Compare(b.Summary.Start) })
 	return infos, err
 }
 

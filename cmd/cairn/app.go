@@ -145,7 +145,7 @@ damage, 130 interrupted.`,
 	root.SetFlagErrorFunc(flagError)
 	root.AddCommand(
 		a.initCommand(), a.backupCommand(), a.snapshotsCommand(), a.lsCommand(), a.catCommand(), a.findCommand(),
-		a.restoreCommand(), a.deleteCommand(), a.tagCommand(), a.checkCommand(), a.keyCommand(),
+		a.restoreCommand(), a.deleteCommand(), a.tagCommand(), a.checkCommand(), a.repairCommand(), a.keyCommand(),
 		a.cacheCommand(), a.statsCommand(), a.versionCommand(),
 	)
 	return root
@@ -157,6 +157,7 @@ func group(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return cmd.Help()
 	}
+	cmd.SuggestionsMinimumDistance = 2 // letters
 	err := usagef("there is no command %q", strings.TrimPrefix(cmd.CommandPath()+" "+printableText(args[0]), "cairn "))
 	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
 		return withHint(err, "did you mean %s?", strings.Join(near, " or "))

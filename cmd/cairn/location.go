@@ -2,6 +2,7 @@ package main
 
 import (
 	"net/url"
+	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -123,14 +124,18 @@ func (a *app) defaultKeyFile() (string, error) {
 }
 
 // ownDirs returns the directories that no backup of this program takes in: the
-// repository and what the program keeps for itself.
+// repository and what the program keeps for itself, as far as they exist.
 func (a *app) ownDirs(l location) []string {
-	dirs := []string{l.dir}
-	if dir := a.cacheDir(); dir != "" {
-		dirs = append(dirs, dir)
-	}
+	candidates := []string{l.dir, a.cacheDir()}
 	if dir, err := a.userDir("XDG_STATE_HOME", ".local", "state"); err == nil {
-		dirs = append(dirs, dir)
+		candidates = append(candidates, dir)
+	}
+	var dirs []string
+	for _, dir := range candidates {
+		// What cannot be looked at is not in use: the cache is in memory then.
+		if _, err := os.Stat(dir); dir != "" && err == nil {
+			dirs = append(dirs, dir)
+		}
 	}
 	return dirs
 }

@@ -9,6 +9,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if os.Getenv("CAIRN_TEST_AS_PROGRAM") != "" { // see signal_unix_test.go
+		os.Exit(realMain())
+	}
 	testscript.Main(m, map[string]func(){
 		"cairn":        func() { os.Exit(realMain()) },
 		"cairn-nobody": func() { dropPrivileges(); os.Exit(realMain()) },
