@@ -60,6 +60,9 @@ func TestEveryBit(t *testing.T) {
 		try(fmt.Sprintf("cut to %d bytes", n), p.Object[:n:n])
 		zeroed := bytes.Clone(p.Object)
 		clear(zeroed[n:])
+		if bytes.Equal(zeroed, p.Object) {
+			continue // a tag may end in zeros
+		}
 		try(fmt.Sprintf("zeros from %d", n), zeroed)
 	}
 	try("a byte more", append(bytes.Clone(p.Object), 0))
