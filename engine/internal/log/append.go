@@ -13,8 +13,8 @@ import (
 )
 
 // Append adds one record with the effects that build returns. build is called
-// with the State after the newest record known, and again whenever another
-// writer was faster; it must derive the effects from that State each time,
+// with the State after the newest record known, and again, even after an error,
+// whenever another writer was faster; it must derive the effects from that State each time,
 // must not keep or change it, and must be quick. Without effects nothing is
 // written and the head is returned.
 //
@@ -62,6 +62,16 @@ func (l *Log) append(ctx context.Context, build func(s *State) ([]Effect, error)
 			return Position{}, errors.Join(damaged, err)
 		}
 		a, err := l.prepare(nonce, build)
+		if err != nil {
+			// It may be true only of a state that is not the newest.
+			head := l.Head()
+			if aerr := l.advance(ctx); aerr != nil {
+				return Position{}, aerr
+			}
+			if l.Head() != head {
+				continue
+			}
+		}
 		if err != nil || a == nil {
 			return l.Head(), err
 		}
