@@ -67,16 +67,19 @@ func (r rule) plain() (string, bool) {
 	return r.glob[0].literal()
 }
 
+// isDir says what a path leads to.
+type isDir bool
+
 // excluded reports whether path, an entry relative to the top, is left out by
 // the patterns. What is above it is not looked at: nobody asks for what is in
 // a directory that is left out.
-func (m *matcher) excluded(path string, dir bool) bool {
+func (m *matcher) excluded(path string, dir isDir) bool {
 	_, name := splitPath(path)
 	best := -1
 	if i, ok := m.names[name]; ok {
 		best = i
 	}
-	if i, ok := m.dirNames[name]; ok && dir {
+	if i, ok := m.dirNames[name]; ok && bool(dir) {
 		best = max(best, i)
 	}
 	for k := len(m.rest) - 1; k >= 0 && m.rest[k] > best; k-- {
@@ -87,7 +90,7 @@ func (m *matcher) excluded(path string, dir bool) bool {
 	return best >= 0 && !m.rules[best].include
 }
 
-func (r rule) matches(path, name string, dir bool) bool {
+func (r rule) matches(path, name string, dir isDir) bool {
 	switch {
 	case r.dirOnly && !dir:
 		return false

@@ -57,7 +57,7 @@ func TestExclude(t *testing.T) {
 		for want, paths := range map[bool][]string{true: tt.out, false: tt.in} {
 			for _, p := range paths {
 				name, dir := strings.CutSuffix(p, "/")
-				if got := m != nil && m.excluded(name, dir); got != want {
+				if got := m != nil && m.excluded(name, isDir(dir)); got != want {
 					t.Errorf("%q leaves out %q: %v, want %v", tt.patterns, p, got, want)
 				}
 			}
@@ -172,7 +172,7 @@ func withParents(m *matcher, path string) bool {
 			return true
 		}
 	}
-	return m.excluded(path, strings.HasSuffix(path, "d"))
+	return m.excluded(path, isDir(strings.HasSuffix(path, "d")))
 }
 
 // FuzzExclude matches any patterns with any path by a plain recursion as well.

@@ -32,10 +32,29 @@ func (v *dirView) Complete(ctx context.Context, path string, n *manifest.Node) e
 			return v.fail("readlink", rel, err)
 		}
 	}
-	if n.Xattrs, err = xattrs(p); err != nil {
+	n.Xattrs, err = xattrs(p)
+	if errors.Is(err, unix.ENOENT) && unix.Access("/proc/self/fd", unix.F_OK) != nil {
+		n.Xattrs, err = v.openXattrs(p, n.Kind)
+	}
+	if err != nil {
 		return v.fail("listxattr", rel, err)
 	}
 	return nil
+}
+
+// openXattrs does without /proc, which is not everywhere mounted: it opens the
+// entry, which takes the right to read it, and is not done to what opening has
+// an effect on.
+func (v *dirView) openXattrs(p place, kind manifest.NodeKind) ([]manifest.Xattr, error) {
+	if kind != manifest.File && kind != manifest.Dir {
+		return nil, nil
+	}
+	fd, err := v.openAt(p.dir, p.name, unix.O_NONBLOCK)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = unix.Close(fd) }() // nothing was written to it
+	return xattrs(place{dir: -1, self: fd})
 }
 
 func readlink(p place) (string, error) {

@@ -45,7 +45,14 @@ func (d *DirTarget) Begin(ctx context.Context, need Need) (Writer, error) {
 	if err != nil {
 		return nil, &Error{Op: "begin", Path: d.path, Err: err}
 	}
-	w := &dirWriter{path: path, noOwner: d.NoOwner, dirs: map[string]*dirState{}, links: map[uint64]string{}}
+	w := &dirWriter{
+		path:    path,
+		noOwner: d.NoOwner,
+		uid:     os.Geteuid(),
+		gid:     os.Getegid(),
+		dirs:    map[string]*dirState{},
+		links:   map[uint64]string{},
+	}
 	if err := w.begin(need); err != nil {
 		return nil, err
 	}

@@ -3,7 +3,6 @@ package target
 import (
 	"io"
 	"io/fs"
-	"os"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
@@ -33,7 +32,7 @@ type file struct {
 // and reserving would fill holes. Space was asked for in Begin.
 func (w *dirWriter) create(parent *folder, name, path string, n manifest.Node) (*file, error) {
 	perm := n.Mode & 0o777
-	if len(n.Xattrs) > 0 || !w.noOwner && w.superuser() && (int(n.UID) != os.Geteuid() || int(n.GID) != os.Getegid()) {
+	if len(n.Xattrs) > 0 || !w.noOwner && w.superuser() && (int(n.UID) != w.uid || int(n.GID) != w.gid) {
 		perm = 0o600 // until it belongs to whom it should, and can be finished
 	}
 	var fd int

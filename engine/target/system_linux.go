@@ -176,8 +176,12 @@ func (s subject) chmod(mode uint32) error {
 	if s.fd >= 0 {
 		return again(func() error { return unix.Fchmod(s.fd, mode) })
 	}
-	// No call takes a name and does not follow it, before Linux 6.6. A
-	// descriptor that stands for the entry itself can be named in /proc.
+	err := again(func() error { return unix.Fchmodat(s.dir, s.name, mode, unix.AT_SYMLINK_NOFOLLOW) })
+	if !errors.Is(err, unix.EOPNOTSUPP) {
+		return err
+	}
+	// Before Linux 6.6 that call does not exist. A descriptor that stands for
+	// the entry itself can be named in /proc.
 	fd, err := unix.Openat(s.dir, s.name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return err
@@ -196,7 +200,11 @@ func (s subject) stat(st *unix.Stat_t) error {
 }
 
 func (s subject) setTime(t manifest.Time) error {
-	ts := []unix.Timespec{{Nsec: unix.UTIME_NOW}, {Sec: t.Sec, Nsec: int64(t.Nsec)}}
+	mtime, err := unix.TimeToTimespec(t.Time())
+	if err != nil {
+		return err // the system has 32 bits
+	}
+	ts := []unix.Timespec{{Nsec: unix.UTIME_NOW}, mtime}
 	return again(func() error { return unix.UtimesNanoAt(s.dir, s.name, ts, unix.AT_SYMLINK_NOFOLLOW) })
 }
 
@@ -260,9 +268,6 @@ func (w *dirWriter) setOwner(s subject, st *unix.Stat_t, m meta) (owned bool, er
 	}
 	return false, err
 }
-
-// superuser reports whether owners and the like can be set.
-func (w *dirWriter) superuser() bool { return os.Geteuid() == 0 }
 
 // setXattrs sets what can be set, and counts the entry if anything could not.
 // It reports whether an ACL may have changed the mode.

@@ -92,7 +92,7 @@ func (w *dirWriter) set(root *os.Root, name string, kind manifest.NodeKind, m me
 	owned := uid == m.uid && gid == m.gid
 	if !owned && !w.noOwner {
 		err := fs.ErrPermission
-		if os.Geteuid() == 0 {
+		if w.superuser() {
 			err = root.Lchown(name, int(m.uid), int(m.gid))
 		}
 		owned = err == nil

@@ -18,6 +18,8 @@ import (
 type dirWriter struct {
 	path    string
 	noOwner bool
+	uid     int // of the process; asking costs a call for each file
+	gid     int
 	created bool     // Begin made the directory
 	inherit bool     // what is made straight in the directory gets an ACL from it
 	before  meta     // what the directory was like
@@ -57,6 +59,9 @@ func metaOf(n manifest.Node) meta {
 }
 
 var _ Writer = (*dirWriter)(nil)
+
+// superuser reports whether owners can be set.
+func (w *dirWriter) superuser() bool { return w.uid == 0 }
 
 // Skipped returns what was left out so far.
 func (w *dirWriter) Skipped() Skipped {
