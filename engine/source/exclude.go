@@ -92,7 +92,7 @@ func (m *matcher) excluded(path string, dir isDir) bool {
 
 func (r rule) matches(path, name string, dir isDir) bool {
 	switch {
-	case r.dirOnly && !dir:
+	case r.dirOnly && !bool(dir):
 		return false
 	case r.suffix != "":
 		return strings.HasSuffix(name, r.suffix)
