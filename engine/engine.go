@@ -23,6 +23,9 @@ import (
 	"errors"
 	"log/slog"
 	"runtime"
+	"time"
+
+	"github.com/cairn-backup/cairn/engine/internal/store"
 )
 
 // Options says how a repository is opened. The zero value works.
@@ -52,6 +55,14 @@ type Options struct {
 	// Program names the program and its version in snapshots and log records.
 	// Default: "cairn".
 	Program, Version string
+
+	tuning tuning
+}
+
+// tuning is what only tests change; the zero value is the default.
+type tuning struct {
+	limits store.Limits
+	settle time.Duration // for how long the outcome of a record is sought
 }
 
 func (o Options) withDefaults() (Options, error) {

@@ -102,6 +102,7 @@ func (r *Repository) openLog(ctx context.Context, config []byte) error {
 		Backend: r.meter, Repository: r.id, Meta: r.keys.Meta, Genesis: log.HashOf(config),
 		Keys:   log.Keys{Admin: r.config.Admin, Keeper: r.config.Keeper, Writer: r.config.Writer},
 		Signer: signer, Writer: r.opts.Program + " on " + host, Dir: dir, ReadOnly: r.opts.ReadOnly,
+		Settle: r.opts.tuning.settle,
 	})
 	return err
 }
@@ -146,7 +147,7 @@ func (r *Repository) start(ctx context.Context) error {
 	}
 	r.store = store.New(store.Options{
 		Backend: r.meter, Repository: r.id, Keys: r.keys, Log: r.log, Index: r.index,
-		Workers: r.opts.Workers, Logger: r.opts.Logger,
+		Workers: r.opts.Workers, Logger: r.opts.Logger, Limits: r.opts.tuning.limits,
 	})
 	return r.store.CheckIndex(ctx)
 }

@@ -28,7 +28,10 @@ const (
 )
 
 // packTarget draws the size at which a pack of that kind is closed.
-func packTarget(kind seal.Kind) (int, error) {
+func (ss *Session) packTarget(kind seal.Kind) (int, error) {
+	if n := ss.store.opts.Limits.Pack; n > 0 {
+		return n, nil
+	}
 	if kind == seal.KindMetaPack {
 		return maxMetaPack, nil
 	}
@@ -89,7 +92,7 @@ func (ss *Session) add(ctx context.Context, b *block, encoded []byte, v *pack.Ve
 	if err != nil {
 		return err
 	}
-	target, err := packTarget(b.kind)
+	target, err := ss.packTarget(b.kind)
 	if err != nil {
 		return err
 	}

@@ -252,7 +252,7 @@ func (w *Writer) Put(ctx context.Context, data []byte) (id chunk.ID, stored bool
 func (w *Writer) append(id chunk.ID, data []byte) (full *block) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.block != nil && len(w.block.raw)+len(data) > blockSize {
+	if w.block != nil && len(w.block.raw)+len(data) > w.session.store.opts.Limits.Block {
 		full, w.block = w.block, nil
 	}
 	if w.block == nil {

@@ -74,6 +74,12 @@ type Limits struct {
 	// partial tree: before one, everything in hand is made durable, which holds
 	// the others up. Default: 512 MiB.
 	Partial uint64
+	// Block is how many bytes of data chunks, before compression, make a block.
+	// Default: 1 MiB.
+	Block int
+	// Pack is at how many bytes a pack is closed. Default: drawn anew for each,
+	// see minPack.
+	Pack int
 }
 
 func (l Limits) withDefaults() Limits {
@@ -82,6 +88,9 @@ func (l Limits) withDefaults() Limits {
 	}
 	if l.Partial == 0 {
 		l.Partial = 512 << 20
+	}
+	if l.Block == 0 {
+		l.Block = blockSize
 	}
 	return l
 }
