@@ -42,12 +42,12 @@ func (r *Repository) AddKey(ctx context.Context, s Secret, label string) (string
 	if err != nil {
 		return "", fmt.Errorf("add key: %w", err)
 	}
-	name, object, err := keys.SealSlot(r.root, r.id, secret, label)
+	name, object, err := keys.SealSlot(r.keys.Root(), r.id, secret, label)
 	if err != nil {
 		return "", fmt.Errorf("add key: %w", err)
 	}
 	// What was made must open before anyone relies on it.
-	if root, err := keys.OpenSlot(object, r.id, secret); err != nil || root != r.root {
+	if root, err := keys.OpenSlot(object, r.id, secret); err != nil || root != r.keys.Root() {
 		return "", errors.Join(errors.New("add key: the new slot does not open"), err)
 	}
 	key := layout.Slot(name)

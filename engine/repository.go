@@ -26,7 +26,6 @@ type Repository struct {
 	opts   Options
 	id     keys.RepositoryID
 	config keys.Config
-	root   keys.Root
 	keys   *keys.Set
 	pol    chunk.Pol
 	meter  *meter.Backend
@@ -71,10 +70,11 @@ func (r *Repository) unlock(ctx context.Context, s Secret) error {
 	if err != nil {
 		return err
 	}
-	if r.root, err = openSlots(ctx, r.meter, r.id, secret); err != nil {
+	root, err := openSlots(ctx, r.meter, r.id, secret)
+	if err != nil {
 		return err
 	}
-	r.keys = keys.Derive(r.root)
+	r.keys = keys.Derive(root)
 	if r.config, err = keys.OpenConfig(r.keys.Meta, object); err != nil {
 		return corruptObject(layout.Config, err)
 	}
@@ -165,6 +165,11 @@ func (r *Repository) Close() error {
 		errs = append(errs, r.index.Close())
 	}
 	return errors.Join(errs...)
+}
+
+// Format prints the repository's id and nothing of its keys, whatever the verb.
+func (r *Repository) Format(f fmt.State, _ rune) {
+	_, _ = fmt.Fprintf(f, "engine.Repository(%s)", r.ID()) // fmt has no way to report it
 }
 
 // ID returns the repository's id, 32 hexadecimal digits.

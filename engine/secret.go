@@ -2,6 +2,8 @@ package engine
 
 import (
 	"context"
+	"fmt"
+	"io"
 
 	"filippo.io/age"
 
@@ -22,8 +24,8 @@ func (f secretFunc) secret(ctx context.Context) (keys.Secret, error) { return f(
 // String shows nothing of the secret.
 func (f secretFunc) String() string { return "engine.Secret(redacted)" }
 
-// GoString shows nothing of the secret.
-func (f secretFunc) GoString() string { return f.String() }
+// Format shows nothing of the secret, whatever the verb.
+func (f secretFunc) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, f.String()) } // fmt has no way to report it
 
 // Passphrase opens by a passphrase, stretched by scrypt with N = 2^16: 64 MiB
 // and 0.2 CPU seconds an attempt. An empty one is refused by Init and Open.

@@ -8,6 +8,9 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
+	"fmt"
+	"io"
+	"log/slog"
 
 	"github.com/zeebo/blake3"
 
@@ -21,6 +24,8 @@ var ErrWrongKey = errors.New("wrong passphrase or key")
 // ErrNoSecret says that a secret is empty or holds nothing usable.
 var ErrNoSecret = errors.New("no usable secret")
 
+const redacted = "keys(redacted)"
+
 // Root is the repository key: 32 random bytes from which every other key is
 // derived. It never prints itself.
 type Root [32]byte
@@ -33,10 +38,19 @@ func NewRoot() (Root, error) {
 }
 
 // String shows nothing of the key.
-func (Root) String() string { return "keys.Root(redacted)" }
+func (Root) String() string { return redacted }
 
-// GoString shows nothing of the key.
-func (r Root) GoString() string { return r.String() }
+// Format shows nothing of the key, whatever the verb.
+func (Root) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) } // fmt has no way to report it
+
+// LogValue shows nothing of the key.
+func (Root) LogValue() slog.Value { return slog.StringValue(redacted) }
+
+// MarshalText shows nothing of the key.
+func (Root) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+
+// MarshalCBOR refuses: a key that is to be stored is named byte by byte.
+func (Root) MarshalCBOR() ([]byte, error) { return nil, errors.New("keys: a key is not to be encoded") }
 
 // Set is the keys that are derived from one Root.
 type Set struct {
@@ -59,10 +73,13 @@ func Derive(root Root) *Set {
 }
 
 // String shows nothing of the keys.
-func (*Set) String() string { return "keys.Set(redacted)" }
+func (*Set) String() string { return redacted }
 
-// GoString shows nothing of the keys.
-func (s *Set) GoString() string { return s.String() }
+// Format shows nothing of the keys, whatever the verb.
+func (*Set) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) } // fmt has no way to report it
+
+// Root returns the repository key.
+func (s *Set) Root() Root { return s.root }
 
 // Data returns the key of the data and metadata packs of one generation.
 func (s *Set) Data(generation uint32) seal.Key {
@@ -75,11 +92,20 @@ func (s *Set) Data(generation uint32) seal.Key {
 // Seed is the Ed25519 seed of one role.
 type Seed [32]byte
 
-// String shows nothing of the seed.
-func (Seed) String() string { return "keys.Seed(redacted)" }
+// String shows nothing of the key.
+func (Seed) String() string { return redacted }
 
-// GoString shows nothing of the seed.
-func (s Seed) GoString() string { return s.String() }
+// Format shows nothing of the key, whatever the verb.
+func (Seed) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) } // fmt has no way to report it
+
+// LogValue shows nothing of the key.
+func (Seed) LogValue() slog.Value { return slog.StringValue(redacted) }
+
+// MarshalText shows nothing of the key.
+func (Seed) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+
+// MarshalCBOR refuses: a key that is to be stored is named byte by byte.
+func (Seed) MarshalCBOR() ([]byte, error) { return nil, errors.New("keys: a key is not to be encoded") }
 
 // Public returns the public key that belongs to s.
 func (s Seed) Public() [32]byte {

@@ -33,10 +33,10 @@ type Secret struct {
 func (s Secret) Type() string { return s.slotType }
 
 // String shows nothing of the secret.
-func (Secret) String() string { return "keys.Secret(redacted)" }
+func (Secret) String() string { return redacted }
 
-// GoString shows nothing of the secret.
-func (s Secret) GoString() string { return s.String() }
+// Format shows nothing of the secret, whatever the verb.
+func (Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) } // fmt has no way to report it
 
 func (s Secret) logN() uint8 {
 	if s.slotType == TypePassphrase {
