@@ -25,12 +25,18 @@ type globalFlags struct {
 	noProgress                                 bool
 }
 
+// stdio is the standard streams of one run.
+type stdio struct {
+	in       io.Reader
+	out, err io.Writer
+}
+
 // run runs one command line and returns its exit code. env is as os.Environ
 // returns it.
-func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer, env []string) int {
-	out := &output{stdout: stdout, stderr: stderr, width: func() int { return 80 }}
-	a := &app{stdin: stdin, stderr: stderr, env: parseEnv(env), out: out}
-	fd, isTerminal := terminal(stderr)
+func run(ctx context.Context, args []string, std stdio, env []string) int {
+	out := &output{stdout: std.out, stderr: std.err, width: func() int { return 80 }}
+	a := &app{stdin: std.in, stderr: std.err, env: parseEnv(env), out: out}
+	fd, isTerminal := terminal(std.err)
 	if isTerminal {
 		out.width = func() int { return columns(fd) }
 	}
@@ -39,9 +45,9 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		out.live = isTerminal && !out.quiet && !out.json && !a.flags.noProgress
 	}
 	root.SetArgs(args)
-	root.SetIn(stdin)
+	root.SetIn(std.in)
 	root.SetOut(out)
-	root.SetErr(stderr)
+	root.SetErr(std.err)
 	cmd, err := root.ExecuteContextC(ctx)
 	out.clear()
 	if writeErr := out.failed(); writeErr != nil && ctx.Err() == nil {
@@ -56,8 +62,7 @@ func (a *app) finish(ctx context.Context, cmd *cobra.Command, err error) int {
 	if code == exitDone {
 		return code
 	}
-	var told *silent
-	if errors.As(err, &told) {
+	if _, told := errors.AsType[*silent](err); told {
 		return code
 	}
 	text, hint := oneLine(err), hintOf(err)

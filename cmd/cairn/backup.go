@@ -155,11 +155,14 @@ func (a *app) backupReport(r engine.BackupReport, f backupFlags) error {
 		a.backupNotes(r)
 		a.out.say("%s", backupLine(r, f))
 	}
-	if s.Stats.Missing > 0 && !(f.skipIfUnchanged && r.Unchanged) {
-		return &silent{errPartial}
+	if s.Stats.Missing == 0 || f.skipped(r) {
+		return nil
 	}
-	return nil
+	return &silent{errPartial}
 }
+
+// skipped reports whether no snapshot was made since nothing had changed.
+func (f backupFlags) skipped(r engine.BackupReport) bool { return f.skipIfUnchanged && r.Unchanged }
 
 // backupNotes tells what changes nothing about the result.
 func (a *app) backupNotes(r engine.BackupReport) {
@@ -193,7 +196,7 @@ func backupLine(r engine.BackupReport, f backupFlags) string {
 	switch {
 	case f.dryRun:
 		return fmt.Sprintf("dry run: nothing stored  %s  new %s  in %s%s", what, size(s.Stats.New), span(r.Elapsed), missing)
-	case r.Unchanged && f.skipIfUnchanged:
+	case f.skipped(r):
 		return fmt.Sprintf("unchanged since snapshot %s  %s  in %s: no snapshot made", s.ID.Short(), what, span(r.Elapsed))
 	}
 	return fmt.Sprintf("snapshot %s  %s  new %s, stored %s  in %s%s",
@@ -223,7 +226,7 @@ type backupJSON struct {
 func backupResult(r engine.BackupReport, f backupFlags) backupJSON {
 	st := r.Snapshot.Stats
 	j := backupJSON{
-		Event: "result", Schema: schema, Published: !f.dryRun && !(r.Unchanged && f.skipIfUnchanged),
+		Event: "result", Schema: schema, Published: !f.dryRun && !f.skipped(r),
 		Unchanged: r.Unchanged, Resumed: r.Resumed, DryRun: f.dryRun,
 		Files: st.Files, Bytes: st.Bytes, Read: st.Read, New: st.New, Stored: st.Stored,
 		Missing: missingOf(r.Snapshot.Missing), Changed: pathsOf(r.Changed), Skipped: pathsOf(r.Skipped),

@@ -42,8 +42,10 @@ func (h *hinted) Unwrap() error { return h.err }
 
 // withHint adds a hint to err. The innermost hint is the one that is shown.
 func withHint(err error, format string, args ...any) error {
-	var h *hinted
-	if err == nil || errors.As(err, &h) {
+	if err == nil {
+		return nil
+	}
+	if _, has := errors.AsType[*hinted](err); has {
 		return err
 	}
 	return &hinted{err: err, hint: fmt.Sprintf(format, args...)}
@@ -52,8 +54,8 @@ func withHint(err error, format string, args ...any) error {
 // A usage error says what is wrong with the command line or the configuration.
 type usageError struct{ text string }
 
-func (u *usageError) Error() string        { return u.text }
-func (u *usageError) Is(target error) bool { return target == errUsage }
+func (u *usageError) Error() string     { return u.text }
+func (u *usageError) Is(err error) bool { return err == errUsage }
 
 func usagef(format string, args ...any) error {
 	return &usageError{text: fmt.Sprintf(format, args...)}
@@ -90,8 +92,7 @@ func exitCode(ctx context.Context, err error) int {
 
 // hintOf returns what a person can do about err, or "".
 func hintOf(err error) string {
-	var h *hinted
-	if errors.As(err, &h) {
+	if h, ok := errors.AsType[*hinted](err); ok {
 		return h.hint
 	}
 	for _, known := range []struct {

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+
 	"github.com/spf13/cobra"
 )
 
@@ -17,37 +19,39 @@ nothing is said about a secret its key is generated.`,
 		Example: `  cairn -r /mnt/disk/backup --key-file ~/cairn.key init
   cairn -r /mnt/disk/backup init      # asks for a passphrase, twice`,
 		Args: atMost(0),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			l, err := a.locate()
-			if err != nil {
-				return err
-			}
-			s, err := a.secretSource()
-			if err != nil {
-				return err
-			}
-			if s.given() == 0 && !l.chosen {
-				if s.keyFile, err = a.defaultKeyFile(); err != nil {
-					return err
-				}
-			}
-			madeKey, err := a.initAt(cmd.Context(), l, s, label)
-			if err != nil {
-				return err
-			}
-			if a.out.json {
-				return a.out.document(initJSON{Schema: schema, Repository: l.dir, RepositoryB64: b64(l.dir), KeyFile: s.keyFile, MadeKey: madeKey})
-			}
-			a.out.say("made a repository at %s", printable(l.text))
-			if madeKey {
-				a.out.say("its key is new and in %s", printable(s.keyFile))
-				a.out.say("Copy the key off this machine now: without it nobody can read the backups.")
-			}
-			return nil
-		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.init(cmd.Context(), label) },
 	}
 	cmd.Flags().StringVar(&label, "label", "", "`text` that says which key this is")
 	return cmd
+}
+
+func (a *app) init(ctx context.Context, label string) error {
+	l, err := a.locate()
+	if err != nil {
+		return err
+	}
+	s, err := a.secretSource()
+	if err != nil {
+		return err
+	}
+	if s.given() == 0 && !l.chosen {
+		if s.keyFile, err = a.defaultKeyFile(); err != nil {
+			return err
+		}
+	}
+	madeKey, err := a.initAt(ctx, l, s, label)
+	if err != nil {
+		return err
+	}
+	if a.out.json {
+		return a.out.document(initJSON{Schema: schema, Repository: l.dir, RepositoryB64: b64(l.dir), KeyFile: s.keyFile, MadeKey: madeKey})
+	}
+	a.out.say("made a repository at %s", printable(l.text))
+	if madeKey {
+		a.out.say("its key is new and in %s", printable(s.keyFile))
+		a.out.say("Copy the key off this machine now: without it nobody can read the backups.")
+	}
+	return nil
 }
 
 type initJSON struct {

@@ -43,7 +43,7 @@ func TestNoSecretLeaks(t *testing.T) {
 		t.Helper()
 		args = append([]string{"-v", "-r", repo, "--cache-dir", cache}, args...)
 		var out bytes.Buffer
-		code := run(t.Context(), args, strings.NewReader(""), &out, &out, append(env, extra...))
+		code := run(t.Context(), args, stdio{in: strings.NewReader(""), out: &out, err: &out}, append(env, extra...))
 		if code != want {
 			t.Errorf("cairn %q exits with %d, want %d:\n%s", args, code, want, out.String())
 		}

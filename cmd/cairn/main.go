@@ -25,7 +25,7 @@ func realMain() int {
 		<-signals
 		cancel()
 		<-signals
-		os.Exit(exitInterrupted)
+		os.Exit(exitInterrupted) //nolint:revive // deep-exit: the user asked twice
 	}()
-	return run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr, os.Environ())
+	return run(ctx, os.Args[1:], stdio{in: os.Stdin, out: os.Stdout, err: os.Stderr}, os.Environ())
 }

@@ -18,7 +18,7 @@ func (a *app) repairCommand() *cobra.Command {
 		Args:    cobra.ArbitraryArgs,
 		RunE:    group,
 	}
-	var dryRun bool
+	var mode repairMode
 	log := &cobra.Command{
 		Use:   "log",
 		Short: "Mend a log that has a hole, a damaged record or was put back to an older state",
@@ -27,12 +27,14 @@ It shows first what it finds and what it will do; no stored object is deleted.`,
 		Example: `  cairn repair log --dry-run   # show what would be done
   cairn repair log`,
 		Args: atMost(0),
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.repairLog(cmd.Context(), dryRun) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.repairLog(cmd.Context(), mode) },
 	}
-	log.Flags().BoolVar(&dryRun, "dry-run", false, "show what would be done")
+	log.Flags().BoolVar(&mode.dryRun, "dry-run", false, "show what would be done")
 	cmd.AddCommand(log)
 	return cmd
 }
+
+type repairMode struct{ dryRun bool }
 
 type repairJSON struct {
 	Schema int    `json:"schema"`
@@ -40,7 +42,7 @@ type repairJSON struct {
 	Done   bool   `json:"done"`
 }
 
-func (a *app) repairLog(ctx context.Context, dryRun bool) (err error) {
+func (a *app) repairLog(ctx context.Context, mode repairMode) (err error) {
 	repo, _, err := a.open(ctx, writes)
 	if err != nil {
 		return err
@@ -56,15 +58,15 @@ func (a *app) repairLog(ctx context.Context, dryRun bool) (err error) {
 			a.out.say("%s", printableText(strings.TrimRight(line, "\n")))
 		}
 	}
-	if !dryRun {
+	if !mode.dryRun {
 		if err := plan.Run(ctx); err != nil {
 			return err
 		}
 	}
 	if a.out.json {
-		return a.out.document(repairJSON{Schema: schema, Plan: text, Done: !dryRun})
+		return a.out.document(repairJSON{Schema: schema, Plan: text, Done: !mode.dryRun})
 	}
-	if dryRun {
+	if mode.dryRun {
 		a.out.say("dry run: nothing was changed")
 	} else {
 		a.out.say("done")

@@ -208,7 +208,8 @@ func (a *app) readPassword(ctx context.Context, fd int, what string) ([]byte, er
 	if err != nil {
 		return nil, fmt.Errorf("terminal: %w", err)
 	}
-	fmt.Fprintf(a.stderr, "%s: ", strings.ToUpper(what[:1])+what[1:])
+	// Where the prompt cannot be shown there is nobody to tell.
+	_, _ = fmt.Fprintf(a.stderr, "%s: ", strings.ToUpper(what[:1])+what[1:])
 	type line struct {
 		p   []byte
 		err error
@@ -220,13 +221,13 @@ func (a *app) readPassword(ctx context.Context, fd int, what string) ([]byte, er
 	}()
 	select {
 	case l := <-read:
-		fmt.Fprintln(a.stderr)
+		_, _ = fmt.Fprintln(a.stderr)
 		if errors.Is(l.err, io.EOF) {
 			return nil, nil // an empty passphrase, which is refused with its own words
 		}
 		return l.p, l.err
 	case <-ctx.Done():
-		fmt.Fprintln(a.stderr)
+		_, _ = fmt.Fprintln(a.stderr)
 		return nil, errors.Join(ctx.Err(), term.Restore(fd, state))
 	}
 }

@@ -31,7 +31,7 @@ func newRepo(t *testing.T) []string {
 		"HOME=" + dir, "PATH=" + os.Getenv("PATH"), asProgram + "=1",
 		"CAIRN_REPO=" + filepath.Join(dir, "repo"), "CAIRN_KEY_FILE=" + filepath.Join(dir, "key"),
 	}
-	if code := run(t.Context(), []string{"init"}, strings.NewReader(""), io.Discard, io.Discard, env); code != 0 {
+	if code := run(t.Context(), []string{"init"}, stdio{in: strings.NewReader(""), out: io.Discard, err: io.Discard}, env); code != 0 {
 		t.Fatalf("cairn init exits with %d", code)
 	}
 	return env
@@ -54,7 +54,7 @@ func TestSignal(t *testing.T) {
 				t.Errorf("stderr says %q", said)
 			}
 			var out bytes.Buffer
-			if code := run(t.Context(), []string{"snapshots", "--json"}, strings.NewReader(""), &out, io.Discard, env); code != 0 || out.String() != `{"schema":1,"snapshots":[]}`+"\n" {
+			if code := run(t.Context(), []string{"snapshots", "--json"}, stdio{in: strings.NewReader(""), out: &out, err: io.Discard}, env); code != 0 || out.String() != `{"schema":1,"snapshots":[]}`+"\n" {
 				t.Errorf("cairn snapshots after that: %d, %s", code, out.String())
 			}
 		})
@@ -136,7 +136,7 @@ func TestCancelled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	for _, args := range [][]string{{"backup", t.TempDir()}, {"snapshots"}, {"check"}, {"stats"}} {
-		if code := run(ctx, args, strings.NewReader(""), io.Discard, io.Discard, env); code != exitInterrupted {
+		if code := run(ctx, args, stdio{in: strings.NewReader(""), out: io.Discard, err: io.Discard}, env); code != exitInterrupted {
 			t.Errorf("cairn %q exits with %d, want %d", args, code, exitInterrupted)
 		}
 	}

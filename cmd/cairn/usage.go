@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -81,10 +82,8 @@ func atMost(n int) cobra.PositionalArgs {
 // nonEmpty refuses empty arguments, which a variable that is not set leaves in
 // a script. None means anything here.
 func nonEmpty(args []string) error {
-	for _, arg := range args {
-		if arg == "" {
-			return usagef("an argument is empty")
-		}
+	if slices.Contains(args, "") {
+		return usagef("an argument is empty")
 	}
 	return nil
 }
