@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -70,9 +71,12 @@ func TestBeginRefuses(t *testing.T) {
 		}
 	}
 	for _, path := range []string{"empty", "new"} {
+		if runtime.GOOS != "linux" {
+			break // the free space is known on Linux only
+		}
 		_, err := target.Dir(filepath.Join(dir, path)).Begin(t.Context(), target.Need{Bytes: 1 << 60})
 		if !errors.Is(err, target.ErrNoSpace) || !errors.Is(err, target.ErrTarget) {
-			t.Errorf("Begin(%s) with a petabyte = %v, want ErrNoSpace", path, err)
+			t.Errorf("Begin(%s) with an exabyte = %v, want ErrNoSpace", path, err)
 		}
 	}
 	compare(t, read(t, source.Dir(dir)), before)
@@ -296,7 +300,7 @@ func TestWriterRefusesToReplace(t *testing.T) {
 		if err := put(t.Context(), w, path, "y"); !errors.Is(err, fs.ErrExist) {
 			t.Errorf("Create(%s) = %v, want ErrExist", path, err)
 		}
-		for _, kind := range []manifest.NodeKind{manifest.Dir, manifest.Symlink, manifest.FIFO} {
+		for _, kind := range []manifest.NodeKind{manifest.Dir, manifest.Symlink} {
 			if err := w.Make(t.Context(), path, node(kind)); !errors.Is(err, fs.ErrExist) {
 				t.Errorf("Make(%s, %s) = %v, want ErrExist", path, kind, err)
 			}

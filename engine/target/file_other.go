@@ -5,6 +5,7 @@ package target
 import (
 	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"sync/atomic"
 	"syscall"
@@ -22,6 +23,7 @@ type file struct {
 	size   int64
 	file   *os.File
 	end    atomic.Int64 // of what was written, bytes
+	closed atomic.Bool
 }
 
 // create makes the file name in parent. The file takes over the reference to
@@ -62,6 +64,9 @@ func (f *file) ReadAt(p []byte, off int64) (int, error) {
 
 // Close finishes the file.
 func (f *file) Close() error {
+	if f.closed.Swap(true) {
+		return f.writer.fail("close", f.path, fs.ErrClosed)
+	}
 	defer f.writer.folders.release(f.parent)
 	defer f.writer.open.Add(-1)
 	var err error

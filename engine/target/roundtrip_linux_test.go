@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -44,7 +45,9 @@ func (m maker) mkdir(name string, mode uint32) {
 
 func (m maker) time(name string, sec, nsec int64) {
 	m.t.Helper()
-	ts := []unix.Timespec{{Sec: 1, Nsec: 1}, {Sec: sec, Nsec: nsec}}
+	mtime, err := unix.TimeToTimespec(time.Unix(sec, nsec))
+	m.must(err)
+	ts := []unix.Timespec{{Sec: 1, Nsec: 1}, mtime}
 	m.must(unix.UtimesNanoAt(unix.AT_FDCWD, m.at(name), ts, unix.AT_SYMLINK_NOFOLLOW))
 }
 
