@@ -216,7 +216,8 @@ func (ss *Session) put(ctx context.Context, p pack.Pack) error {
 func (ss *Session) due() bool {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
-	return ss.waiting >= ss.store.opts.Limits.Publish || ss.waiting > 0 && time.Since(ss.since) >= publishEvery
+	limit := min(ss.store.opts.Limits.Publish, ss.stats.Stored/16)
+	return ss.waiting > 0 && (ss.waiting >= limit || time.Since(ss.since) >= publishEvery)
 }
 
 // publish records what was put so far, and how far the session is. A second
@@ -253,7 +254,9 @@ func (ss *Session) publishPending(ctx context.Context) error {
 // that it relies on.
 func (ss *Session) makePartial(ctx context.Context) error {
 	ss.mu.Lock()
-	due := ss.opts.Partial != nil && (ss.stats.Stored-ss.resumed >= ss.store.opts.Limits.Partial || time.Since(ss.marked) >= publishEvery)
+	limit := ss.store.opts.Limits.Partial
+	limit = min(limit, max(limit/8, ss.stats.Stored/4))
+	due := ss.opts.Partial != nil && (ss.stats.Stored-ss.resumed >= limit || time.Since(ss.marked) >= publishEvery)
 	ss.mu.Unlock()
 	if !due {
 		return nil

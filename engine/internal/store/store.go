@@ -66,13 +66,14 @@ type Options struct {
 
 // Limits say when a session records what it stored. Zero means the default.
 type Limits struct {
-	// Publish is how many stored bytes may wait to be recorded, so that an
-	// interrupted backup loses no more than that and packs in flight. Default:
-	// 64 MiB.
+	// Publish is how many stored bytes may wait to be recorded, at most; and
+	// never more than a sixteenth of what the session stored. An interrupted
+	// backup sends so much again, and packs in flight. Default: 64 MiB.
 	Publish uint64
 	// Partial is how many bytes are stored between two records that carry a
-	// partial tree: before one, everything in hand is made durable, which holds
-	// the others up. Default: 512 MiB.
+	// partial tree, at most; a quarter of what the session stored, if that is
+	// less, but an eighth of Partial at least. Before such a record everything
+	// in hand is made durable, which holds the others up. Default: 512 MiB.
 	Partial uint64
 	// Block is how many bytes of data chunks, before compression, make a block.
 	// Default: 1 MiB.
