@@ -631,9 +631,11 @@ func forgeNext(t *testing.T, r *rig) {
 
 func TestSignerPrintsNothing(t *testing.T) {
 	s := NewSigner([32]byte{0xab, 0xcd}, allRoles)
-	for _, format := range []string{"%v", "%+v", "%#v", "%s"} {
-		if got := fmt.Sprintf(format, s); got != "log.Signer(redacted)" {
-			t.Errorf("%s: %q", format, got)
+	for _, format := range []string{"%v", "%+v", "%#v", "%s", "%d", "%x"} {
+		for _, v := range []any{s, *s, Options{Signer: s}.Signer} {
+			if got := fmt.Sprintf(format, v); got != "log.Signer(redacted)" {
+				t.Errorf("%s: %q", format, got)
+			}
 		}
 	}
 	if s.Public() != NewSigner([32]byte{0xab, 0xcd}, 0).Public() || s.Public() == ([32]byte{}) {

@@ -128,10 +128,7 @@ func (s *State) add(a Add) error {
 	if a.First < first || a.First > maxPackNumber {
 		return conflict("the packs begin at number %d, the next one is %d", a.First, first)
 	}
-	waiting := make(map[backend.Key]bool, len(s.doomed))
-	for _, d := range s.doomed {
-		waiting[d.Key] = true
-	}
+	waiting := s.waiting(a)
 	fresh := make(map[pack.ID]bool, len(a.Packs))
 	for _, p := range a.Packs {
 		switch _, live := s.PackNumber(p.ID); {
@@ -167,6 +164,28 @@ func (s *State) add(a Add) error {
 	}
 	s.segments = append(s.segments, a.Segments...)
 	return nil
+}
+
+// waiting returns the keys of a's objects that are doomed and may not be
+// deleted yet.
+func (s *State) waiting(a Add) map[backend.Key]bool {
+	if len(s.doomed) == 0 {
+		return nil
+	}
+	own := make(map[backend.Key]bool, len(a.Packs)+len(a.Segments))
+	for _, p := range a.Packs {
+		own[layout.Pack(p.ID)] = true
+	}
+	for _, g := range a.Segments {
+		own[layout.Segment(g.ID)] = true
+	}
+	waiting := make(map[backend.Key]bool)
+	for _, d := range s.doomed {
+		if own[d.Key] {
+			waiting[d.Key] = true
+		}
+	}
+	return waiting
 }
 
 // rely checks R2: what a snapshot or session needs must be live.

@@ -300,12 +300,14 @@ func (l *Log) writable() error {
 // Close saves the local state, unless the log has a problem, and releases the
 // Log. It waits for operations under way. A second Close returns ErrClosed.
 func (l *Log) Close() error {
-	if err := l.lock(context.Background()); err != nil {
-		return err
-	}
+	l.op <- struct{}{}
 	defer l.unlock()
 	l.mu.Lock()
+	again := l.closed
 	l.closed = true
 	l.mu.Unlock()
+	if again {
+		return ErrClosed
+	}
 	return l.saveLocal()
 }

@@ -3,6 +3,8 @@ package log
 import (
 	"crypto/ed25519"
 	"encoding/hex"
+	"fmt"
+	"io"
 	"log/slog"
 	"strings"
 
@@ -67,8 +69,8 @@ func (k Keys) has(public [32]byte) bool {
 	return public == k.Admin || public == k.Keeper || public == k.Writer
 }
 
-// A Signer signs records and checkpoints. It prints nothing of its key and is
-// safe for concurrent use.
+// A Signer signs records and checkpoints; NewSigner makes one. It prints
+// nothing of its key and is safe for concurrent use.
 type Signer struct {
 	private ed25519.PrivateKey
 	roles   Role
@@ -81,23 +83,23 @@ func NewSigner(seed [32]byte, roles Role) *Signer {
 }
 
 // Public returns the public key.
-func (s *Signer) Public() [32]byte {
+func (s Signer) Public() [32]byte {
 	return [32]byte(s.private[ed25519.SeedSize:]) // the layout is documented by ed25519
 }
 
 // Roles returns the roles given to NewSigner.
-func (s *Signer) Roles() Role { return s.roles }
+func (s Signer) Roles() Role { return s.roles }
+
+// Format shows nothing of the key, whatever the verb.
+func (s Signer) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, s.String()) } // as fmt does
 
 // String shows nothing of the key.
-func (*Signer) String() string { return "log.Signer(redacted)" }
-
-// GoString shows nothing of the key.
-func (s *Signer) GoString() string { return s.String() }
+func (Signer) String() string { return "log.Signer(redacted)" }
 
 // LogValue shows nothing of the key.
-func (s *Signer) LogValue() slog.Value { return slog.StringValue(s.String()) }
+func (s Signer) LogValue() slog.Value { return slog.StringValue(s.String()) }
 
-func (s *Signer) sign(message []byte) [64]byte {
+func (s Signer) sign(message []byte) [64]byte {
 	return [64]byte(ed25519.Sign(s.private, message))
 }
 
