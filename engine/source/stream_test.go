@@ -33,7 +33,8 @@ func TestStream(t *testing.T) {
 		{"fails with EOF", func(_ context.Context, w io.Writer) error {
 			w.Write(make([]byte, 2*streamBuffer))
 			return fmt.Errorf("connection: %w", io.EOF)
-		}, string(make([]byte, 2*streamBuffer)), io.ErrUnexpectedEOF},
+		}, string(make([]byte, 2*streamBuffer)), ErrSource},
+		{"breaks off", func(_ context.Context, w io.Writer) error { io.WriteString(w, "part"); return io.ErrUnexpectedEOF }, "", ErrSource},
 		{"fails with its own time limit", func(context.Context, io.Writer) error { return context.DeadlineExceeded }, "", context.DeadlineExceeded},
 		{"fails late", func(_ context.Context, w io.Writer) error {
 			w.Write(make([]byte, 3*streamBuffer))
@@ -55,7 +56,7 @@ func TestStream(t *testing.T) {
 				t.Fatal(err)
 			}
 			data, err := io.ReadAll(f)
-			if string(data) != tt.want || !errors.Is(err, tt.err) || (tt.err != nil && !errors.Is(err, ErrSource)) || errors.Is(err, io.EOF) {
+			if string(data) != tt.want || !errors.Is(err, tt.err) || (tt.err != nil && !errors.Is(err, ErrSource)) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 				t.Errorf("%d bytes, %v; want %d, %v", len(data), err, len(tt.want), tt.err)
 			}
 			if err := v.Finish(t.Context()); !errors.Is(err, tt.err) {
@@ -71,6 +72,33 @@ func TestStream(t *testing.T) {
 				t.Errorf("second OpenFile = %v, want ErrStreamRead", err)
 			}
 		})
+	}
+}
+
+// TestStreamFailureIsNoShortContent: io.ReadFull says io.ErrUnexpectedEOF of a
+// short but whole stream, and nothing like it of one that broke off.
+func TestStreamFailureIsNoShortContent(t *testing.T) {
+	for _, cause := range []error{nil, io.EOF, io.ErrUnexpectedEOF} {
+		v, err := Stream("s", func(_ context.Context, w io.Writer) error {
+			w.(interface{ Flush() error }).Flush()
+			io.WriteString(w, "part")
+			w.(interface{ Flush() error }).Flush()
+			return cause
+		}).Open(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := v.OpenFile(t.Context(), "s")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = io.ReadFull(f, make([]byte, 100))
+		if short := errors.Is(err, io.ErrUnexpectedEOF); short != (cause == nil) {
+			t.Errorf("producer returns %v: ReadFull returns %v", cause, err)
+		}
+		if err := v.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

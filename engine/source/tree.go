@@ -50,10 +50,13 @@ func cause(err error) error {
 	return err
 }
 
-// noEOF returns err, or another error if err could be taken for a good end.
+// noEOF returns err, or what it says if it could be taken for a good end: as
+// io.EOF by a reader, as io.ErrUnexpectedEOF by whoever fills a buffer that the
+// content may be shorter than. A connection or an archive that breaks off fails
+// with these.
 func noEOF(err error) error {
-	if errors.Is(err, io.EOF) {
-		return fmt.Errorf("%w: %s", io.ErrUnexpectedEOF, err.Error())
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return fmt.Errorf("broken off: %s", err.Error())
 	}
 	return err
 }
