@@ -54,10 +54,13 @@ type Session struct {
 	claims claims
 	free   sync.Pool // of *block
 
-	publishing sync.Mutex // one record at a time; guards partial
+	publishing sync.Mutex // one record at a time; guards partial and opts.Partial
 	partial    []byte     // the last one that was recorded
 
-	gate    sync.RWMutex   // held by who hands over a block, closed by a barrier
+	// gate is held from the claim of a chunk until it is in a block that a
+	// barrier finds, in a writer or handed over: another goroutine may count
+	// on a chunk as soon as it is claimed. A barrier closes it.
+	gate    sync.RWMutex
 	handed  atomic.Int64   // blocks that are not in a pack yet
 	settled chan struct{}  // gets one when handed falls to 0
 	flying  sync.WaitGroup // packs that are handed to an uploader and not yet put
@@ -229,21 +232,24 @@ func (ss *Session) Writer() *Writer {
 // Put stores data as one chunk unless it is stored already. It does not retain
 // data. Stored is true if the chunk is new to the repository.
 func (w *Writer) Put(ctx context.Context, data []byte) (id chunk.ID, stored bool, err error) {
+	ss := w.session
 	id = w.hash.Sum(data)
-	store, number, err := w.session.admit(ctx, id)
+	ss.gate.RLock()
+	defer ss.gate.RUnlock()
+	store, number, err := ss.admit(ctx, id)
 	if err != nil || !store {
 		if number != 0 && number != w.last {
-			w.session.need(number)
+			ss.need(number)
 			w.last = number
 		}
 		return id, false, err
 	}
-	w.session.count(len(data))
-	if w.session.opts.Dry {
+	ss.count(len(data))
+	if ss.opts.Dry {
 		return id, true, nil
 	}
 	if full := w.append(id, data); full != nil {
-		return id, true, w.session.hand(ctx, full)
+		return id, true, ss.send(ctx, full)
 	}
 	return id, true, nil
 }
@@ -273,8 +279,10 @@ func (w *Writer) take() *block {
 
 // Flush hands over what was put.
 func (w *Writer) Flush(ctx context.Context) error {
+	w.session.gate.RLock()
+	defer w.session.gate.RUnlock()
 	if b := w.take(); b != nil {
-		return w.session.hand(ctx, b)
+		return w.session.send(ctx, b)
 	}
 	return nil
 }
@@ -297,13 +305,8 @@ func (ss *Session) count(n int) {
 	ss.stats.Chunks++
 }
 
-// hand gives a block to the sealers.
-func (ss *Session) hand(ctx context.Context, b *block) error {
-	ss.gate.RLock()
-	defer ss.gate.RUnlock()
-	return ss.send(ctx, b)
-}
-
+// send gives a block to the sealers. The caller holds the gate, or is the last
+// to put anything.
 func (ss *Session) send(ctx context.Context, b *block) error {
 	ss.handed.Add(1)
 	select {
@@ -326,9 +329,11 @@ type metaWriter struct {
 // PutChunk stores a tree page in the metadata packs. It does not retain data.
 // It makes a Session a manifest.Putter.
 func (ss *Session) PutChunk(ctx context.Context, data []byte) (chunk.ID, error) {
+	ss.gate.RLock()
+	defer ss.gate.RUnlock()
 	full, id, err := ss.putMeta(ctx, data)
 	if err == nil && full != nil {
-		err = ss.hand(ctx, full)
+		err = ss.send(ctx, full)
 	}
 	return id, err
 }
@@ -381,8 +386,12 @@ func (ss *Session) Drain(ctx context.Context) error {
 		return nil
 	}
 	ss.drained = true
+	// A partial tree under way puts pages; there are no more behind it.
+	ss.publishing.Lock()
+	ss.opts.Partial = nil
+	ss.publishing.Unlock()
 	if last := ss.takeMeta(); last != nil {
-		if err := ss.hand(ctx, last); err != nil {
+		if err := ss.send(ctx, last); err != nil {
 			return err
 		}
 	}
