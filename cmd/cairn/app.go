@@ -40,7 +40,7 @@ func run(ctx context.Context, args []string, std stdio, env []string) int {
 	if isTerminal {
 		out.width = func() int { return columns(fd) }
 	}
-	root := a.rootCommand()
+	root := a.rootCommand() //nolint:contextcheck // cobra hands ctx to each command
 	root.PersistentPreRun = func(*cobra.Command, []string) {
 		out.live = isTerminal && !out.quiet && !out.json && !a.flags.noProgress
 	}
