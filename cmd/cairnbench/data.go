@@ -1,0 +1,277 @@
+package main
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// A sourceSet is the source tree of the Go toolchain, whole, or a tree like it.
+type sourceSet struct {
+	scale    float64 // of the generated one
+	generate bool
+}
+
+func (s sourceSet) make(ctx context.Context, dir string) error {
+	if s.generate {
+		return manySet{files: int(s.scale * 15_000), size: 32 << 10}.make(ctx, dir)
+	}
+	out, err := exec.CommandContext(ctx, "go", "env", "GOROOT").Output()
+	if err != nil {
+		return fmt.Errorf("go env GOROOT: %w (--no-goroot does without)", err)
+	}
+	root := strings.TrimSpace(string(out))
+	return walk(ctx, root, func(path string, e os.DirEntry) error {
+		rel, err := filepath.Rel(root, path)
+		if err != nil || rel == "." {
+			return err
+		}
+		return copyEntry(path, filepath.Join(dir, rel), e)
+	})
+}
+
+// copyEntry copies a directory without what is in it, a file, or a link.
+func copyEntry(from, to string, e os.DirEntry) (err error) {
+	switch {
+	case e.IsDir():
+		return os.Mkdir(to, 0o755)
+	case e.Type()&os.ModeSymlink != 0:
+		target, err := os.Readlink(from)
+		if err != nil {
+			return err
+		}
+		return os.Symlink(target, to)
+	case !e.Type().IsRegular():
+		return nil
+	}
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, in.Close()) }()
+	info, err := in.Stat()
+	if err != nil {
+		return err
+	}
+	out, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, info.Mode().Perm()|0o200)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, out.Close()) }()
+	_, err = io.Copy(out, in)
+	return err
+}
+
+// A manySet is small files of text, in directories of a hundred.
+type manySet struct {
+	files int
+	size  int // a size is drawn from 0 to this many bytes, small ones more often; 0: 4 KiB
+}
+
+func (s manySet) make(ctx context.Context, dir string) error {
+	r := newRandom("many", 0)
+	content := make([]byte, max(s.size, 4<<10))
+	var parent string
+	for i := range max(1, s.files) {
+		if i%100 == 0 {
+			parent = filepath.Join(dir, fmt.Sprintf("d%03d", i/10_000), fmt.Sprintf("d%02d", i/100%100))
+			if err := os.MkdirAll(parent, 0o755); err != nil {
+				return err
+			}
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+		}
+		p := content[:min(r.IntN(len(content)), r.IntN(len(content)))]
+		r.Text(p)
+		if err := os.WriteFile(filepath.Join(parent, fmt.Sprintf("f%06d.txt", i)), p, 0o644); err != nil { //nolint:gosec // as files are
+			return err
+		}
+	}
+	return nil
+}
+
+// A mixedSet is some large files, 16 units together: five of what cannot be
+// compressed, five of text, two of numbers, and a copy of two units of each of
+// the first two, shifted by some bytes.
+type mixedSet struct{ unit int64 }
+
+func (s mixedSet) make(ctx context.Context, dir string) error {
+	u := s.unit
+	return errors.Join(
+		writeFile(ctx, filepath.Join(dir, "random.bin"), 5*u, newRandom("mixed random", 0).Bytes),
+		writeFile(ctx, filepath.Join(dir, "text.log"), 5*u, newRandom("mixed text", 0).Text),
+		writeFile(ctx, filepath.Join(dir, "numbers.dat"), 2*u, newRandom("mixed numbers", 0).numbers),
+		shifted(ctx, filepath.Join(dir, "random.copy"), 2*u, newRandom("mixed random", 0).Bytes),
+		shifted(ctx, filepath.Join(dir, "text.copy"), 2*u, newRandom("mixed text", 0).Text),
+	)
+}
+
+// numbers fills p with the records of a sensor: compressible, but not text.
+func (r *random) numbers(p []byte) {
+	value := r.Uint32()
+	for i := 0; i+8 <= len(p); i += 8 {
+		value += r.Uint32N(1 << 10)
+		binary.LittleEndian.PutUint32(p[i:], value)
+		binary.LittleEndian.PutUint32(p[i+4:], uint32(r.IntN(16))) //nolint:gosec // below 16
+	}
+}
+
+// shifted writes what fill makes with some bytes in front of it.
+func shifted(ctx context.Context, path string, n int64, fill func(p []byte)) error {
+	const shift = 1009
+	first := true
+	return writeFile(ctx, path, n, func(p []byte) {
+		if first {
+			clear(p[:min(shift, len(p))])
+			p, first = p[min(shift, len(p)):], false
+		}
+		fill(p)
+	})
+}
+
+// change overwrites 64 KiB at ten places of each file, and makes one longer.
+func (s mixedSet) change(ctx context.Context, dir string, round int) error {
+	r := newRandom("change mixed", round)
+	for _, name := range []string{"random.bin", "text.log", "numbers.dat"} {
+		err := changeFile(filepath.Join(dir, name), func(f *os.File) error {
+			for range 10 {
+				where := place64{r.Int64N(max(1, 2*s.unit-64<<10)), 64 << 10}
+				if err := fillAt(ctx, f, where, r.Bytes); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return changeFile(filepath.Join(dir, "text.log"), func(f *os.File) error {
+		end, err := f.Seek(0, io.SeekEnd)
+		if err != nil {
+			return err
+		}
+		return fillAt(ctx, f, place64{end, s.unit / 16}, r.Text)
+	})
+}
+
+// pageSize is that of the database, in bytes: SQLite's default.
+const pageSize = 4096
+
+// A dbSet is one file of pages as SQLite lays them out: a header, pointers to
+// cells, zeros in the free space, and the cells from the end of the page down.
+type dbSet struct {
+	pages   int64
+	updates int // pages that change in a round
+}
+
+const dbName = "app.db"
+
+func (s dbSet) make(ctx context.Context, dir string) error {
+	r := newRandom("db", 0)
+	n := uint32(0)
+	return writeFile(ctx, filepath.Join(dir, dbName), max(1, s.pages)*pageSize, func(p []byte) {
+		for ; len(p) > 0; p = p[pageSize:] {
+			n++
+			r.page(p[:pageSize], n)
+		}
+	})
+}
+
+// page makes a leaf page of a table. Rows hold a number, a random key, and text.
+func (r *random) page(p []byte, number uint32) {
+	clear(p)
+	free := r.IntN(400) // bytes that no row was found for
+	top, cells := len(p), 0
+	for {
+		length := 60 + r.IntN(240)
+		if 8+2*(cells+1)+free > top-length {
+			break
+		}
+		top -= length
+		cell := p[top : top+length]
+		binary.BigEndian.PutUint32(cell, number)
+		binary.BigEndian.PutUint32(cell[4:], uint32(cells)) //nolint:gosec // some tens
+		r.Bytes(cell[8:24])
+		r.Text(cell[24:])
+		binary.BigEndian.PutUint16(p[8+2*cells:], uint16(top)) //nolint:gosec // below 4096
+		cells++
+	}
+	p[0] = 13                                             // a leaf of a table
+	binary.BigEndian.PutUint16(p[3:], uint16(cells))      //nolint:gosec // some tens
+	binary.BigEndian.PutUint16(p[5:], uint16(top&0xffff)) //nolint:gosec // masked
+}
+
+// change writes scattered pages anew, and the first, in which SQLite counts.
+func (s dbSet) change(_ context.Context, dir string, round int) error {
+	r := newRandom("change db", round)
+	return changeFile(filepath.Join(dir, dbName), func(f *os.File) error {
+		p := make([]byte, pageSize)
+		for _, n := range append([]int64{0}, scattered(r, s.updates, s.pages)...) {
+			r.page(p, uint32(n+1)) //nolint:gosec // at most 2^32 pages
+			if _, err := f.WriteAt(p, n*pageSize); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// A sparseSet is one large file, most of it holes: a disk image.
+type sparseSet struct{ size, data int64 }
+
+const (
+	sparseName = "disk.img"
+	// sparseRuns is in how many places the data lies.
+	sparseRuns = 64
+)
+
+func (s sparseSet) make(ctx context.Context, dir string) (err error) {
+	f, err := os.Create(filepath.Join(dir, sparseName))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	if err := f.Truncate(s.size); err != nil {
+		return err
+	}
+	r := newRandom("sparse", 0)
+	for i := range int64(sparseRuns) {
+		fill := r.Bytes
+		if i%2 == 0 {
+			fill = r.Text
+		}
+		if err := fillAt(ctx, f, s.run(i), fill); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// run returns where the data of that number lies.
+func (s sparseSet) run(i int64) place64 {
+	at := s.size / sparseRuns * i
+	return place64{at - at%pageSize, s.data / sparseRuns}
+}
+
+// change overwrites an eighth of every eighth run.
+func (s sparseSet) change(ctx context.Context, dir string, round int) error {
+	r := newRandom("change sparse", round)
+	return changeFile(filepath.Join(dir, sparseName), func(f *os.File) error {
+		for i := r.Int64N(8); i < sparseRuns; i += 8 {
+			where := s.run(i)
+			where.n /= 8
+			if err := fillAt(ctx, f, where, r.Bytes); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}

@@ -1,0 +1,108 @@
+// Command cairnbench measures whole operations of Cairn beside other backup
+// programs, on data that it makes itself.
+//
+//	go run ./cmd/cairnbench                          # every data set, a tenth of its size
+//	go run ./cmd/cairnbench --only src,db --scale 1  # two of them, whole
+//
+// It makes each data set from a seed in a scratch directory, and then lets the
+// tools take turns, operation by operation: init, a first backup, one of
+// unchanged data, one after a change, a restore, and a check of every byte. Each
+// restore is compared with the source, byte for byte. What counts is CPU
+// seconds: wall time depends on what else the machine does.
+//
+// A key file opens Cairn's repository, so that no time goes into stretching a
+// passphrase. From restic's CPU time that of a minimal command is subtracted,
+// which is little else than stretching the passphrase.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// run is the whole program. It returns the exit code: 0 done, 1 failed, 2 usage.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	o, err := parse(args, stderr)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return 0
+	case err != nil:
+		_, _ = fmt.Fprintln(stderr, "cairnbench:", err) // nowhere left to complain
+		return 2
+	}
+	if err := bench(ctx, o, stdout, stderr); err != nil {
+		_, _ = fmt.Fprintln(stderr, "cairnbench:", err) // nowhere left to complain
+		return 1
+	}
+	return 0
+}
+
+// options are what the command line says.
+type options struct {
+	dir      string
+	cairn    string
+	scale    float64
+	rounds   int
+	sets     []string
+	tools    []string
+	noGoroot bool
+	keep     bool
+	json     bool
+}
+
+func parse(args []string, stderr io.Writer) (options, error) {
+	var o options
+	var only, tools string
+	f := flag.NewFlagSet("cairnbench", flag.ContinueOnError)
+	f.SetOutput(stderr)
+	f.StringVar(&o.dir, "dir", "", "make everything in a new directory under `DIR` (default: the system's place for temporary files)")
+	f.StringVar(&o.cairn, "cairn", "", "measure the cairn at `PATH` (default: built from this checkout)")
+	f.Float64Var(&o.scale, "scale", 0.1, "size of the data sets; 1 is the full size")
+	f.IntVar(&o.rounds, "rounds", 3, "how often everything is measured, with new repositories; medians are shown")
+	f.StringVar(&only, "only", strings.Join(setNames(), ","), "comma-separated data sets")
+	f.StringVar(&tools, "tools", strings.Join(toolNames(), ","), "comma-separated tools")
+	f.BoolVar(&o.noGoroot, "no-goroot", false, "generate the source tree instead of copying that of the Go toolchain")
+	f.BoolVar(&o.keep, "keep", false, "leave data sets and repositories where they are")
+	f.BoolVar(&o.json, "json", false, "print JSON: every single measurement and the medians")
+	if err := f.Parse(args); err != nil {
+		return o, err
+	}
+	o.sets, o.tools = strings.Split(only, ","), strings.Split(tools, ",")
+	return o, errors.Join(
+		check(f.NArg() == 0, "unexpected argument %q", f.Arg(0)),
+		check(o.scale > 0 && o.scale <= 100, "--scale must lie above 0 and at most at 100"),
+		check(o.rounds > 0, "--rounds must be at least 1"),
+		known("data set", o.sets, setNames()),
+		known("tool", o.tools, toolNames()),
+	)
+}
+
+func check(ok bool, format string, args ...any) error { //nolint:revive // ok is what is checked, no mode
+	if ok {
+		return nil
+	}
+	return fmt.Errorf(format, args...)
+}
+
+func known(what string, names, all []string) error {
+	var errs []error
+	for _, name := range names {
+		errs = append(errs, check(slices.Contains(all, name), "no %s %q: there are %s", what, name, strings.Join(all, ", ")))
+	}
+	return errors.Join(errs...)
+}
