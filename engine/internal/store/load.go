@@ -74,9 +74,21 @@ func (s *Store) Load(ctx context.Context, needs log.Ranges) error {
 func (s *Store) load(ctx context.Context, want func(log.SegmentInfo) bool) error {
 	s.loadMu.Lock()
 	defer s.loadMu.Unlock()
+	err := s.loadMissing(ctx, want)
+	if !errors.Is(err, index.ErrDamaged) {
+		return err
+	}
+	if err := s.rebuild(err); err != nil {
+		return err
+	}
+	return s.loadMissing(ctx, want)
+}
+
+// loadMissing loads what is wanted and not loaded. The caller holds loadMu.
+func (s *Store) loadMissing(ctx context.Context, want func(log.SegmentInfo) bool) error {
 	loaded, err := s.opts.Index.Loaded()
 	if err != nil {
-		return s.rebuild(err)
+		return err
 	}
 	var todo []log.SegmentInfo
 	_ = s.opts.Log.View(func(st *log.State) error { // the function returns nil

@@ -193,7 +193,7 @@ func (ss *Session) upload(ctx context.Context) error {
 }
 
 func (ss *Session) put(ctx context.Context, p pack.Pack) error {
-	if err := ss.store.opts.Backend.Put(ctx, layout.Pack(p.ID), p.Object); err != nil {
+	if err := ss.store.put(ctx, layout.Pack(p.ID), p.Object); err != nil {
 		return err
 	}
 	size := uint64(len(p.Object))
@@ -337,51 +337,91 @@ func (ss *Session) failed() error {
 func (ss *Session) publishRest(ctx context.Context) error {
 	ss.publishing.Lock()
 	defer ss.publishing.Unlock()
+	err := ss.publishPending(ctx)
+	if !errors.Is(err, log.ErrConflict) {
+		return err
+	}
+	// Something it relied on is gone, and with it the partial tree. What it
+	// stored itself is as good as ever.
+	ss.partial = nil
+	_ = ss.store.opts.Log.View(func(st *log.State) error { // the function returns nil
+		ss.mu.Lock()
+		defer ss.mu.Unlock()
+		for n := range ss.needs {
+			if _, live := st.Pack(n); !live {
+				delete(ss.needs, n)
+			}
+		}
+		return nil
+	})
 	return ss.publishPending(ctx)
 }
 
 // record appends one record that adds the pending packs, with those of last as its
 // other effects. The packs are durable, and so is the segment before the record is
-// sent. The caller holds publishing.
+// sent. If it is certain that there is no such record the packs go on waiting. The
+// caller holds publishing.
 func (ss *Session) record(ctx context.Context, last func(st *log.State, needs log.Ranges) ([]log.Effect, error)) (log.Position, error) {
 	ss.mu.Lock()
-	tables, infos := ss.pending, ss.infos
+	p := pending{tables: ss.pending, infos: ss.infos, bytes: ss.waiting}
 	ss.pending, ss.infos, ss.waiting, ss.since = nil, nil, 0, time.Now()
 	ss.mu.Unlock()
-	var segment log.SegmentInfo
-	if len(tables) > 0 {
-		id, object, err := sealSegment(ss.store.opts.Keys, ss.store.opts.Repository, tables)
-		if err != nil {
-			return log.Position{}, err
-		}
-		if err := ss.store.opts.Backend.Put(ctx, layout.Segment(id), object); err != nil {
-			return log.Position{}, err
-		}
-		segment = log.SegmentInfo{ID: id, Size: uint32(len(object))} //nolint:gosec // bounded by Limits.Publish
-	}
-	var first uint64
-	pos, err := ss.store.opts.Log.Append(ctx, func(st *log.State) ([]log.Effect, error) {
-		first = st.NextPack()
-		needs, own := ss.needsWith(first, len(infos))
-		effects, err := last(st, needs)
-		if err != nil || len(infos) == 0 {
-			return effects, err
-		}
-		segment.Packs = own
-		return append([]log.Effect{log.Add{Packs: infos, Segments: []log.SegmentInfo{segment}}}, effects...), nil
-	})
+	pos, err := ss.append(ctx, &p, last)
 	if err != nil {
+		if !errors.Is(err, log.ErrUnknownOutcome) {
+			ss.giveBack(p)
+		}
 		return pos, err
 	}
 	ss.mu.Lock()
-	for i := range infos {
-		ss.needs[first+uint64(i)] = struct{}{} //nolint:gosec // an index
+	for i := range p.infos {
+		ss.needs[p.first+uint64(i)] = struct{}{} //nolint:gosec // an index
 	}
 	ss.mu.Unlock()
-	if len(tables) > 0 {
-		ss.remember(tables, segment, first, pos)
+	if len(p.tables) > 0 {
+		ss.remember(p, pos)
 	}
 	return pos, nil
+}
+
+// pending is packs that are stored and not yet in the log.
+type pending struct {
+	tables  []PackTable
+	infos   []log.PackInfo
+	bytes   uint64
+	segment log.SegmentInfo
+	first   uint64 // number of the first, once recorded
+}
+
+func (ss *Session) giveBack(p pending) {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	ss.pending, ss.infos = append(p.tables, ss.pending...), append(p.infos, ss.infos...)
+	ss.waiting += p.bytes
+}
+
+// append puts the segment of p and appends the record.
+func (ss *Session) append(ctx context.Context, p *pending, last func(st *log.State, needs log.Ranges) ([]log.Effect, error)) (log.Position, error) {
+	if len(p.tables) > 0 {
+		id, object, err := sealSegment(ss.store.opts.Keys, ss.store.opts.Repository, p.tables)
+		if err != nil {
+			return log.Position{}, err
+		}
+		if err := ss.store.put(ctx, layout.Segment(id), object); err != nil {
+			return log.Position{}, err
+		}
+		p.segment = log.SegmentInfo{ID: id, Size: uint32(len(object))} //nolint:gosec // bounded by Limits.Publish
+	}
+	return ss.store.opts.Log.Append(ctx, func(st *log.State) ([]log.Effect, error) {
+		p.first = st.NextPack()
+		needs, own := ss.needsWith(p.first, len(p.infos))
+		effects, err := last(st, needs)
+		if err != nil || len(p.infos) == 0 {
+			return effects, err
+		}
+		p.segment.Packs = own
+		return append([]log.Effect{log.Add{Packs: p.infos, Segments: []log.SegmentInfo{p.segment}}}, effects...), nil
+	})
 }
 
 // needsWith returns the needs of the session and of n packs that are about to
@@ -402,23 +442,23 @@ func (ss *Session) needsWith(first uint64, n int) (needs, own log.Ranges) {
 
 // remember puts recorded packs into the index. The index is a hint: if it
 // cannot take them, the claims stay and the next session loads the segment.
-func (ss *Session) remember(tables []PackTable, segment log.SegmentInfo, first uint64, pos log.Position) {
+func (ss *Session) remember(p pending, pos log.Position) {
 	x := ss.store.opts.Index
 	err := func() error {
 		var entries []index.Entry
-		for i, t := range tables {
-			entries = appendEntries(entries[:0], first+uint64(i), t) //nolint:gosec // an index
+		for i, t := range p.tables {
+			entries = appendEntries(entries[:0], p.first+uint64(i), t) //nolint:gosec // an index
 			if err := x.Insert(entries); err != nil {
 				return err
 			}
 		}
-		return errors.Join(x.MarkLoaded(index.SegmentID(segment.ID)), x.SetTag(index.Tag{N: pos.N, Hash: pos.Hash}))
+		return errors.Join(x.MarkLoaded(index.SegmentID(p.segment.ID)), x.SetTag(index.Tag{N: pos.N, Hash: pos.Hash}))
 	}()
 	if err != nil {
 		ss.store.opts.Logger.Warn("the index did not take new entries", "error", err)
 		return
 	}
-	for _, t := range tables {
+	for _, t := range p.tables {
 		for _, b := range t.Table.Blocks {
 			for _, c := range b.Chunks {
 				ss.claims.drop(c.ID)

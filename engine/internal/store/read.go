@@ -39,8 +39,8 @@ func (s *Store) Find(ctx context.Context, ids []chunk.ID) ([]index.Place, error)
 		}
 		switch attempt {
 		case 0: // another process may have written or moved it
-			if err := s.opts.Log.Refresh(ctx); err != nil {
-				return nil, err
+			if err := s.opts.Log.Refresh(ctx); err != nil && s.opts.Log.Problem() == nil {
+				return nil, err // a log with a problem is read as far as it goes
 			}
 		case 1: // the index may have lost it
 			if err := s.rebuild(errors.Join(err, errNoPlace)); err != nil {

@@ -287,3 +287,25 @@ func (s *Store) readInto(ctx context.Context, info log.PackInfo, off int64, buf 
 	}
 	return err
 }
+
+// maxPuts is how often an object is sent whose outcome is not known.
+const maxPuts = 3
+
+// put puts an object whose name is drawn at random, so that one that is there
+// already is this one. An outcome that stays unknown is ErrUnavailable: nothing
+// is visible by the object alone.
+func (s *Store) put(ctx context.Context, key backend.Key, object []byte) error {
+	for tries := 1; ; tries++ {
+		err := s.opts.Backend.Put(ctx, key, object)
+		switch {
+		case err == nil || tries > 1 && errors.Is(err, backend.ErrExist):
+			return nil
+		case ctx.Err() != nil:
+			return backend.Ended(ctx)
+		case !errors.Is(err, backend.ErrUnknownOutcome):
+			return err
+		case tries == maxPuts:
+			return fmt.Errorf("%w: %v", backend.ErrUnavailable, err) //nolint:errorlint // it must not be found to be ErrUnknownOutcome
+		}
+	}
+}
