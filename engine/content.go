@@ -106,7 +106,7 @@ func (f *fileReader) content(ctx context.Context, file io.Reader, size uint64) (
 	if size <= manifest.MaxInline {
 		n, err := io.ReadFull(file, f.small)
 		switch {
-		case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
+		case err == io.EOF || err == io.ErrUnexpectedEOF: //nolint:errorlint // ReadFull's own; one that is wrapped is the source's
 			f.meter.AddBytes(int64(n))
 			return manifest.Content{Inline: append([]byte(nil), f.small[:n]...)}, uint64(n), nil //nolint:gosec // a length
 		case err != nil:

@@ -218,7 +218,8 @@ type file struct {
 	name string
 	node manifest.Node
 	at   int64
-	id   chunk.ID // the chunk read last, and its bytes
+	last manifest.Placed // the extent read last; its Length is 0 before
+	id   chunk.ID        // the chunk read last, and its bytes
 	data []byte
 }
 
@@ -281,7 +282,11 @@ func (f *file) ReadAt(p []byte, off int64) (int, error) {
 }
 
 func (f *file) readExtents(p []byte, off uint64) (int, error) {
-	done := 0
+	done, err := f.readLast(p, off)
+	if err != nil || done == len(p) {
+		return done, err
+	}
+	off += uint64(done) //nolint:gosec // a length
 	for e, err := range manifest.Extents(f.fs.ctx, f.fs.repo.store, f.node.Content, off) {
 		if err != nil {
 			return done, err
@@ -289,19 +294,29 @@ func (f *file) readExtents(p []byte, off uint64) (int, error) {
 		if e.Kind == manifest.Patch {
 			return done, errPatch
 		}
-		for done < len(p) && off < e.Offset+e.Length {
-			n, err := f.readExtent(p[done:], e, off-e.Offset)
-			if err != nil {
-				return done, err
-			}
-			done += n
-			off += uint64(n) //nolint:gosec // a length
-		}
-		if done == len(p) {
-			return done, nil
+		f.last = e
+		n, err := f.readLast(p[done:], off)
+		done += n
+		off += uint64(n) //nolint:gosec // a length
+		if err != nil || done == len(p) {
+			return done, err
 		}
 	}
 	return done, io.ErrUnexpectedEOF
+}
+
+// readLast reads what the extent read last covers, from off on: small reads, one
+// behind the other, need no look into the list of extents.
+func (f *file) readLast(p []byte, off uint64) (done int, err error) {
+	for done < len(p) && off >= f.last.Offset && off < f.last.Offset+f.last.Length {
+		n, err := f.readExtent(p[done:], f.last, off-f.last.Offset)
+		if err != nil {
+			return done, err
+		}
+		done += n
+		off += uint64(n) //nolint:gosec // a length
+	}
+	return done, nil
 }
 
 // readExtent copies bytes of one extent, from skip on, up to the end of a chunk.
