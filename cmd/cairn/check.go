@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/cairn-backup/cairn/engine"
+	"github.com/cairn-backup/cairn/manifest"
 )
 
 func (a *app) checkCommand() *cobra.Command {
@@ -65,28 +66,38 @@ func (a *app) check(ctx context.Context, depth engine.Depth) error {
 }
 
 type checkJSON struct {
-	Event     string           `json:"event"`
-	Schema    int              `json:"schema"`
-	Damaged   bool             `json:"damaged"`
-	Findings  []engine.Finding `json:"findings"`
-	Notes     []string         `json:"notes"`
-	Records   uint64           `json:"records"`
-	Snapshots uint64           `json:"snapshots"`
-	Packs     uint64           `json:"packs"`
-	Segments  uint64           `json:"segments"`
-	Chunks    uint64           `json:"chunks"`
-	BytesRead uint64           `json:"bytes_read"`
-	Seconds   float64          `json:"seconds"`
+	Event     string        `json:"event"`
+	Schema    int           `json:"schema"`
+	Damaged   bool          `json:"damaged"`
+	Findings  []findingJSON `json:"findings"`
+	Notes     []string      `json:"notes"`
+	Records   uint64        `json:"records"`
+	Snapshots uint64        `json:"snapshots"`
+	Packs     uint64        `json:"packs"`
+	Segments  uint64        `json:"segments"`
+	Chunks    uint64        `json:"chunks"`
+	BytesRead uint64        `json:"bytes_read"`
+	Seconds   float64       `json:"seconds"`
+}
+
+type findingJSON struct {
+	Object    string        `json:"object"` // "" if it has none
+	Detail    string        `json:"detail"`
+	Snapshots []manifest.ID `json:"snapshots"` // hurt by it, as far as known
+	pathJSON                // in the first of them, or ""
 }
 
 func checkResult(r engine.CheckReport) checkJSON {
 	doc := checkJSON{
-		Event: "result", Schema: schema, Damaged: len(r.Findings) > 0, Findings: r.Findings, Notes: r.Notes,
+		Event: "result", Schema: schema, Damaged: len(r.Findings) > 0, Findings: make([]findingJSON, len(r.Findings)), Notes: r.Notes,
 		Records: r.Records, Snapshots: r.Snapshots, Packs: r.Packs, Segments: r.Segments, Chunks: r.Chunks,
 		BytesRead: r.BytesRead, Seconds: r.Elapsed.Seconds(),
 	}
-	if doc.Findings == nil {
-		doc.Findings = []engine.Finding{}
+	for i, f := range r.Findings {
+		doc.Findings[i] = findingJSON{Object: f.Object, Detail: f.Detail, Snapshots: f.Snapshots, pathJSON: pathOf(f.Path)}
+		if f.Snapshots == nil {
+			doc.Findings[i].Snapshots = []manifest.ID{}
+		}
 	}
 	if doc.Notes == nil {
 		doc.Notes = []string{}

@@ -27,8 +27,15 @@ func (a *app) makeDefault(ctx context.Context, l location, sources []string) (bo
 			return false, err
 		}
 	}
-	if _, err := a.initAt(ctx, l, s, ""); err != nil {
+	madeKey, err := a.initAt(ctx, l, s, "")
+	if err != nil {
 		return false, err
+	}
+	if a.out.json && !a.out.quiet {
+		event := initJSON{Event: "created", Schema: schema, Repository: l.dir, RepositoryB64: b64(l.dir), KeyFile: s.keyFile, MadeKey: madeKey}
+		if err := a.out.document(event); err != nil {
+			return false, err
+		}
 	}
 	a.out.say("made a repository at %s", printable(l.dir))
 	if s.keyFile != "" {

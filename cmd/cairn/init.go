@@ -55,6 +55,7 @@ func (a *app) init(ctx context.Context, label string) error {
 }
 
 type initJSON struct {
+	Event         string `json:"event,omitempty"`
 	Schema        int    `json:"schema"`
 	Repository    string `json:"repository"`
 	RepositoryB64 string `json:"repository_b64,omitempty"`

@@ -39,6 +39,7 @@ type repairMode struct{ dryRun bool }
 type repairJSON struct {
 	Schema int    `json:"schema"`
 	Plan   string `json:"plan"`
+	Needed bool   `json:"needed"`
 	Done   bool   `json:"done"`
 }
 
@@ -58,18 +59,20 @@ func (a *app) repairLog(ctx context.Context, mode repairMode) (err error) {
 			a.out.say("%s", printableText(strings.TrimRight(line, "\n")))
 		}
 	}
-	if !mode.dryRun {
+	run := plan.Needed() && !mode.dryRun
+	if run {
 		if err := plan.Run(ctx); err != nil {
 			return err
 		}
 	}
 	if a.out.json {
-		return a.out.document(repairJSON{Schema: schema, Plan: text, Done: !mode.dryRun})
+		return a.out.document(repairJSON{Schema: schema, Plan: text, Needed: plan.Needed(), Done: run})
 	}
-	if mode.dryRun {
-		a.out.say("dry run: nothing was changed")
-	} else {
+	switch {
+	case run:
 		a.out.say("done")
+	case plan.Needed():
+		a.out.say("dry run: nothing was changed")
 	}
 	return nil
 }

@@ -50,7 +50,7 @@ func (a *app) openAt(ctx context.Context, l location, how access) (*engine.Repos
 	if err != nil {
 		return nil, err
 	}
-	opts := engine.Options{CacheDir: a.makeCacheDir(), Program: program, Version: version}
+	opts := engine.Options{CacheDir: a.makeCacheDir(), Program: programName, Version: version}
 	if a.out.verbose {
 		opts.Logger = slog.New(slog.NewTextHandler(logWriter{a.out}, nil))
 	}

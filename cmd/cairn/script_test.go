@@ -146,7 +146,7 @@ func cmdLastLine(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // damage remove|flip|truncate GLOB, or damage set OFFSET BYTE GLOB, damages the
-// first file that the pattern matches.
+// last file that the pattern matches.
 func cmdDamage(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: damage remove|flip|truncate GLOB, damage set OFFSET BYTE GLOB")
@@ -156,11 +156,12 @@ func cmdDamage(ts *testscript.TestScript, neg bool, args []string) {
 	if len(matches) == 0 {
 		ts.Fatalf("nothing matches %s", args[len(args)-1])
 	}
+	file := matches[len(matches)-1]
 	if args[0] == "remove" {
-		ts.Check(os.Remove(matches[0]))
+		ts.Check(os.Remove(file))
 		return
 	}
-	p, err := os.ReadFile(matches[0])
+	p, err := os.ReadFile(file)
 	ts.Check(err)
 	switch args[0] {
 	case "flip":
@@ -174,8 +175,8 @@ func cmdDamage(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Check(err)
 		p[off] = byte(b)
 	}
-	ts.Check(os.Chmod(matches[0], 0o600))
-	ts.Check(os.WriteFile(matches[0], p, 0o600))
+	ts.Check(os.Chmod(file, 0o600))
+	ts.Check(os.WriteFile(file, p, 0o600))
 }
 
 // mkname DIR QUOTED makes a file whose name is quoted as in Go.

@@ -8,9 +8,9 @@ import (
 )
 
 const (
-	program = "cairn"
-	version = "0.1.0"
-	format  = 1 // of the repositories that this version reads and writes
+	programName = "cairn"
+	version     = "0.1.0"
+	format      = 1 // of the repositories that this version reads and writes
 )
 
 func (a *app) versionCommand() *cobra.Command {
