@@ -217,7 +217,8 @@ func (ss *Session) due() bool {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
 	limit := min(ss.store.opts.Limits.Publish, ss.stats.Stored/16)
-	return ss.waiting > 0 && (ss.waiting >= limit || time.Since(ss.since) >= publishEvery)
+	// Once everything was put the commit is near, and records the rest.
+	return !ss.finishing && ss.waiting > 0 && (ss.waiting >= limit || time.Since(ss.since) >= publishEvery)
 }
 
 // publish records what was put so far, and how far the session is. A second

@@ -65,18 +65,19 @@ type Session struct {
 	settled chan struct{}  // gets one when handed falls to 0
 	flying  sync.WaitGroup // packs that are handed to an uploader and not yet put
 
-	mu      sync.Mutex // guards what follows
-	open    [2][]*pack.Writer
-	pending []PackTable // put, not yet in the log
-	infos   []log.PackInfo
-	waiting uint64 // bytes of pending
-	since   time.Time
-	needs   map[uint64]struct{}
-	stats   Written
-	ended   bool
-	writers []*Writer
-	resumed uint64    // Stored when the last partial tree was recorded
-	marked  time.Time // and when that was
+	mu        sync.Mutex // guards what follows
+	open      [2][]*pack.Writer
+	pending   []PackTable // put, not yet in the log
+	infos     []log.PackInfo
+	waiting   uint64 // bytes of pending
+	since     time.Time
+	needs     map[uint64]struct{}
+	stats     Written
+	ended     bool
+	finishing bool // nothing more is put
+	writers   []*Writer
+	resumed   uint64    // Stored when the last partial tree was recorded
+	marked    time.Time // and when that was
 
 	meta metaWriter
 }
@@ -390,6 +391,9 @@ func (ss *Session) Drain(ctx context.Context) error {
 	ss.publishing.Lock()
 	ss.opts.Partial = nil
 	ss.publishing.Unlock()
+	ss.mu.Lock()
+	ss.finishing = true
+	ss.mu.Unlock()
 	if last := ss.takeMeta(); last != nil {
 		if err := ss.send(ctx, last); err != nil {
 			return err
