@@ -254,15 +254,29 @@ func TestRely(t *testing.T) {
 	})
 	t.Run("own pack doomed in flight", func(t *testing.T) {
 		p := newPack()
-		mustAppend(t, collector, Doom{Objects: []backend.Key{layout.Pack(p.ID)}})
+		seg := [16]byte{44}
+		mustAppend(t, collector, Doom{Objects: []backend.Key{layout.Pack(p.ID), layout.Segment(seg)}})
 		if l.DoomedSince(p.ID) {
 			t.Error("doomed before it was read")
 		}
 		_, err := l.Append(t.Context(), func(s *State) ([]Effect, error) {
 			return []Effect{Add{Packs: []PackInfo{p}}, newSnapshot(s.NextPack())}, nil
 		})
-		if !errors.Is(err, ErrConflict) || !l.DoomedSince(p.ID) {
+		if !errors.Is(err, ErrConflict) || !l.DoomedSince(p.ID) || !collector.DoomedSince(p.ID) {
 			t.Errorf("Append = %v, DoomedSince %v", err, l.DoomedSince(p.ID))
+		}
+		// Who opened the log later, and read no Doom, knows it from the state.
+		dir := t.TempDir()
+		if err := r.open(t, in(dir)).Close(); err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range []Effect{
+			Add{Packs: []PackInfo{p}}, Add{Segments: []SegmentInfo{{ID: seg}}},
+		} {
+			later := r.open(t, in(dir))
+			if _, err := later.Append(t.Context(), fixed(e)); !errors.Is(err, ErrConflict) || later.DoomedSince(p.ID) {
+				t.Errorf("a later Log: Append = %v", err)
+			}
 		}
 		// The collector says that it is done: the state forgets the Doom, the
 		// Log does not, since the pack is gone.

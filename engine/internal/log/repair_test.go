@@ -299,8 +299,8 @@ func TestRepairCutOff(t *testing.T) {
 		r, warm := cut(t)
 		id, _ := backUp(t, warm, 1)
 		l := r.openAny(t)
-		if err := l.Problem(); !errors.Is(err, ErrLogDamaged) {
-			t.Fatalf("Problem = %v", err)
+		if err := l.Problem(); !errors.Is(err, ErrLogDamaged) || l.Head().N != 3 {
+			t.Fatalf("Problem = %v at %d", err, l.Head().N)
 		}
 		if err := mustPlan(t, l).Run(t.Context()); err != nil {
 			t.Fatal(err)

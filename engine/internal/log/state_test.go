@@ -316,9 +316,12 @@ func TestStateAgainstModel(t *testing.T) {
 				rec.Effects = append(rec.Effects, e)
 				holds = append(holds, m.apply(rec.N, e))
 			}
-			// A clone that goes another way leaves s alone.
+			// A clone that goes another way leaves s alone, and s the clone.
+			branch, other := s.Clone(), before.clone()
 			if rapid.Bool().Draw(t, "branch") {
-				if _, err := s.Clone().Apply(rec); err != nil {
+				e := other.draw(t)
+				other.apply(rec.N, e)
+				if _, err := branch.Apply(Record{N: rec.N, Prev: rec.Prev, Signer: rec.Signer, Effects: []Effect{e}}); err != nil {
 					t.Fatal(err)
 				}
 				before.check(t, s)
@@ -336,6 +339,7 @@ func TestStateAgainstModel(t *testing.T) {
 				}
 			}
 			m.check(t, s)
+			other.check(t, branch)
 		}
 		model.check(t, old)
 		body, err := marshalState(s)
