@@ -74,6 +74,18 @@ type openDir struct {
 	mu    sync.Mutex // guards what follows
 	list  *manifest.DirWriter
 	queue []*pending // not yet in list, by name
+	tree  chunk.ID   // the whole list, once it is finished
+}
+
+// finish stores the list, which is whole.
+func (d *openDir) finish(ctx context.Context) (chunk.ID, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	tree, err := d.list.Finish(ctx)
+	if err == nil {
+		d.tree = tree
+	}
+	return tree, err
 }
 
 // start makes a new saver ready for save.
@@ -146,7 +158,7 @@ func (s *saver) saveDir(ctx context.Context, path string, d *openDir, parentDirs
 		s.wait(d)
 		return chunk.ID{}, failed
 	}
-	return d.list.Finish(ctx)
+	return d.finish(ctx)
 }
 
 // saveEntry begins to save one entry of a directory.
