@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
+	"slices"
 
 	"golang.org/x/sync/errgroup"
 
@@ -137,11 +139,44 @@ func (c *checker) checkSnapshots(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if missing := needs.Subtract(info.Needs); len(missing) > 0 {
+		missing := needs.Subtract(info.Needs)
+		if len(missing) > 0 {
+			if missing, err = c.unnamed(ctx, info, snap.Tree, missing); err != nil {
+				return err
+			}
+		}
+		if len(missing) > 0 {
 			w.hurt("", fmt.Errorf("it relies on packs that its record does not name: %v: %w", missing, ErrCorrupt))
 		}
 	}
 	return nil
+}
+
+// unnamed returns those packs among missing that the snapshot needs and does not
+// name. Sessions that run at the same time store the same chunk twice; the index
+// knows one place of it, while the snapshot names the pack of the other.
+func (c *checker) unnamed(ctx context.Context, info *log.SnapshotInfo, tree chunk.ID, missing log.Ranges) (log.Ranges, error) {
+	w := &treeCheck{
+		checker: c, info: info, seen: make(map[chunk.ID]log.Ranges),
+		outside: missing, relied: make(map[chunk.ID]uint64), hits: maxHurt, // found before
+	}
+	chunks := c.report.Chunks
+	_, err := w.list(ctx, "", tree)
+	c.report.Chunks = chunks // counted before
+	if err != nil {
+		return nil, err
+	}
+	for number, table := range c.tables {
+		if !info.Needs.Contains(number) {
+			continue
+		}
+		for _, b := range table.Blocks {
+			for _, ch := range b.Chunks {
+				delete(w.relied, ch.ID)
+			}
+		}
+	}
+	return log.RangesOf(slices.Collect(maps.Values(w.relied))), nil
 }
 
 // A treeCheck walks one snapshot.
@@ -150,6 +185,16 @@ type treeCheck struct {
 	info *log.SnapshotInfo
 	seen map[chunk.ID]log.Ranges // packs under a directory that was walked without a finding
 	hits int
+
+	outside log.Ranges          // packs whose chunks are noted in relied
+	relied  map[chunk.ID]uint64 // and their packs
+}
+
+// from notes that a chunk is read from a pack.
+func (w *treeCheck) from(id chunk.ID, number uint64) {
+	if w.outside.Contains(number) {
+		w.relied[id] = number
+	}
 }
 
 // maxHurt bounds the findings of one snapshot's walk.
@@ -241,6 +286,7 @@ func (w *treeCheck) chunks(path string, ids []chunk.ID, g *needGetter) error {
 		} else if err := w.dead[numbers[i]]; err != nil {
 			w.hurt(path, &store.CorruptError{ID: id, Offset: -1, Err: err})
 		}
+		w.from(id, numbers[i])
 		if last := len(g.numbers) - 1; last < 0 || g.numbers[last] != numbers[i] {
 			g.numbers = append(g.numbers, numbers[i])
 		}
@@ -260,6 +306,7 @@ type needGetter struct {
 func (g *needGetter) Chunk(ctx context.Context, id chunk.ID) ([]byte, error) {
 	numbers, found, err := g.check.store.Where([]chunk.ID{id})
 	if err == nil && found[0] {
+		g.check.from(id, numbers[0])
 		g.numbers = append(g.numbers, numbers[0])
 	}
 	data, err := g.check.store.Chunk(ctx, id)
