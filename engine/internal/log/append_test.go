@@ -596,11 +596,12 @@ func TestCrashAtEveryWrite(t *testing.T) {
 		crash func(backend.Backend, int) *fault.CrashBackend
 	}{{"before", fault.Crash}, {"after", fault.CrashAfter}} {
 		t.Run(mode.name, func(t *testing.T) {
+			base := newRig()
+			for range checkpointEvery - 2 { // so that a checkpoint falls into it
+				forgeNext(t, base)
+			}
 			for n := 0; ; n++ {
-				r := newRig()
-				for range checkpointEvery - 2 { // so that a checkpoint falls into it
-					forgeNext(t, r)
-				}
+				r := base.copy(t)
 				crash := mode.crash(r.mem, n)
 				l := r.open(t, r.on(crash), func(o *Options) { o.Settle = 20 * time.Millisecond })
 				done := 0

@@ -144,7 +144,7 @@ func unmarshalState(p []byte) (*State, error) {
 			err = errors.Join(err, fmt.Errorf("session: %w: %d nanoseconds", wire.ErrMalformed, r.Started.Nsec))
 		}
 		s.sessions = append(s.sessions, &SessionInfo{
-			ID: r.ID, Needs: r.Needs, Group: r.Group, Partial: r.Partial, Started: r.Started.time(), Host: r.Host, Owner: r.Owner, N: r.N,
+			ID: r.ID, Needs: r.Needs, Group: r.Group, Partial: r.Partial, Started: r.Started.utc(), Host: r.Host, Owner: r.Owner, N: r.N,
 		})
 	}
 	for _, r := range body.Signers {

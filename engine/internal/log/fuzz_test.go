@@ -151,7 +151,7 @@ func TestEveryEffectComesBack(t *testing.T) {
 			t.Errorf("effect %d came back as %v", i, e.effect())
 		}
 	}
-	if a, _ := got.Effects[0].(Add); a.Packs[1].ID != rec.Effects[0].(Add).Packs[1].ID {
+	if a, ok := got.Effects[0].(Add); !ok || a.Packs[1].ID != a.Packs[1].Header().Name() {
 		t.Error("the id of a pack is not that of its salt")
 	}
 }

@@ -31,6 +31,19 @@ func newRig() *rig {
 	return r
 }
 
+// copy returns a rig with a store of its own that holds the same.
+func (r *rig) copy(t *testing.T) *rig {
+	t.Helper()
+	c := &rig{mem: mem.New(), opts: r.opts}
+	c.opts.Backend = c.mem
+	for _, key := range objects(t, r, "") {
+		if err := c.mem.Put(t.Context(), key, read(t, r, key)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return c
+}
+
 func (r *rig) open(t *testing.T, change ...func(*Options)) *Log {
 	t.Helper()
 	l := r.openAny(t, change...)

@@ -60,7 +60,7 @@ func stampOf(t time.Time) stamp {
 	return stamp{Sec: t.Unix(), Nsec: uint32(t.Nanosecond())} //nolint:gosec // below 1e9
 }
 
-func (s stamp) time() time.Time { return time.Unix(s.Sec, int64(s.Nsec)).UTC() }
+func (s stamp) utc() time.Time { return time.Unix(s.Sec, int64(s.Nsec)).UTC() }
 
 // snapshotPayload is a Snapshot as stored.
 type snapshotPayload struct {
@@ -113,7 +113,7 @@ func unmarshalRecord(p []byte) (Record, error) {
 	if len(body.Effects) > maxEffects || body.Time.Nsec >= 1e9 {
 		return Record{}, fmt.Errorf("%w: %d effects at %d nanoseconds", wire.ErrMalformed, len(body.Effects), body.Time.Nsec)
 	}
-	rec := Record{N: body.N, Prev: body.Prev, Nonce: body.Nonce, Writer: body.Writer, Time: body.Time.time()}
+	rec := Record{N: body.N, Prev: body.Prev, Nonce: body.Nonce, Writer: body.Writer, Time: body.Time.utc()}
 	for i, t := range body.Effects {
 		e, err := unmarshalEffect(t)
 		if err != nil {
@@ -147,7 +147,7 @@ func unmarshalEffect(t typed) (Effect, error) {
 		if p.Started.Nsec >= 1e9 {
 			return nil, fmt.Errorf("%w: %d nanoseconds", wire.ErrMalformed, p.Started.Nsec)
 		}
-		p.Session.Started = p.Started.time()
+		p.Session.Started = p.Started.utc()
 		return p.Session, err
 	case typeDoom:
 		return payload[Doom](t)
