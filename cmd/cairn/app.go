@@ -62,7 +62,7 @@ func (a *app) finish(ctx context.Context, cmd *cobra.Command, err error) int {
 	if code == exitDone {
 		return code
 	}
-	if _, told := errors.AsType[*silent](err); told {
+	if _, ok := errors.AsType[*silent](err); ok {
 		return code
 	}
 	text, hint := oneLine(err), hintOf(err)

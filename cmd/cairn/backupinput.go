@@ -106,18 +106,45 @@ func (in backupInput) source(own []string) source.Source {
 	return source.Join(sources...)
 }
 
-// copyStdin copies standard input to w.
+// copyStdin copies standard input to w, until ctx ends.
 func (a *app) copyStdin(ctx context.Context, w io.Writer) error {
-	// A read of a pipe cannot be cancelled, but closing it ends the read.
-	if f, ok := a.stdin.(*os.File); ok {
-		stop := context.AfterFunc(ctx, func() { _ = f.Close() }) // the read reports it
-		defer stop()
+	type piece struct {
+		p   []byte
+		err error
 	}
-	_, err := io.Copy(w, a.stdin)
-	if ctx.Err() != nil {
-		return ctx.Err()
+	pieces := make(chan piece)
+	done := make(chan struct{})
+	defer close(done)
+	go func() { // a read that waits cannot be cancelled: this may outlive the call
+		for {
+			buf := make([]byte, 256<<10)
+			n, err := a.stdin.Read(buf)
+			select {
+			case pieces <- piece{buf[:n], err}:
+			case <-done:
+				return
+			}
+			if err != nil {
+				return
+			}
+		}
+	}()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case piece := <-pieces:
+			if _, err := w.Write(piece.p); err != nil {
+				return err
+			}
+			if errors.Is(piece.err, io.EOF) {
+				return nil
+			}
+			if piece.err != nil {
+				return fmt.Errorf("standard input: %w", piece.err)
+			}
+		}
 	}
-	return err
 }
 
 // runProducer runs a command whose output is copied to w. It gets no

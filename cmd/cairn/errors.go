@@ -61,6 +61,20 @@ func usagef(format string, args ...any) error {
 	return &usageError{text: fmt.Sprintf(format, args...)}
 }
 
+// A told error says in words of this program what its cause is.
+type told struct {
+	text string
+	err  error
+}
+
+func (t *told) Error() string { return t.text }
+func (t *told) Unwrap() error { return t.err }
+
+// inWords gives err other words.
+func inWords(err error, format string, args ...any) error {
+	return &told{text: fmt.Sprintf(format, args...), err: err}
+}
+
 // A silent error has been told already and only sets the exit code.
 type silent struct{ err error }
 

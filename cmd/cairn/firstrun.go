@@ -78,7 +78,7 @@ func (a *app) initAt(ctx context.Context, l location, s secretSource, label stri
 	case err == nil || ctx.Err() != nil:
 		return madeKey, err
 	case errors.Is(err, engine.ErrExists):
-		return madeKey, withHint(fmt.Errorf("%s: %w", printable(l.text), err), "cairn -r %s snapshots shows what is in it", shellQuote(l.text))
+		return madeKey, withHint(inWords(err, "there is a repository at %s already", printable(l.text)), "cairn -r %s snapshots shows what is in it", shellQuote(l.text))
 	}
 	if _, statErr := os.Stat(filepath.Dir(l.dir)); errors.Is(statErr, fs.ErrNotExist) {
 		// Not "no repository there": that code is for commands that need one.
@@ -91,7 +91,7 @@ func (a *app) initAt(ctx context.Context, l location, s secretSource, label stri
 // repository: nobody wants one among their own files.
 func vacant(l location) error {
 	if kind := foreign(l.dir); kind != "" {
-		return withHint(fmt.Errorf("%s is a %s repository: %w", printable(l.text), kind, engine.ErrNoRepository), "give cairn a directory of its own")
+		return withHint(inWords(engine.ErrNoRepository, "%s is a %s repository", printable(l.text), kind), "give cairn a directory of its own")
 	}
 	entries, err := os.ReadDir(l.dir)
 	if err != nil {

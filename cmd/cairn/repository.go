@@ -94,18 +94,19 @@ func missing(l location) error {
 	entries, err := os.ReadDir(l.dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist), err == nil && len(entries) == 0:
-		return noRepository(l, fmt.Errorf("there is no repository at %s: %w", printable(l.text), engine.ErrNoRepository))
+		return noRepository(l)
 	case err != nil && !errors.Is(err, fs.ErrPermission):
 		if info, statErr := os.Stat(l.dir); statErr == nil && !info.IsDir() {
-			return fmt.Errorf("%s is a file, not a repository: %w", printable(l.text), engine.ErrNoRepository)
+			return inWords(engine.ErrNoRepository, "%s is a file, not a repository", printable(l.text))
 		}
 		return fmt.Errorf("repository: %w", err)
 	}
 	return nil
 }
 
-// noRepository adds to err how a repository is made.
-func noRepository(l location, err error) error {
+// noRepository says that there is none at l, and how one is made.
+func noRepository(l location) error {
+	err := inWords(engine.ErrNoRepository, "there is no repository at %s", printable(l.text))
 	if !l.chosen {
 		return withHint(err, "cairn backup DIR makes the default repository; --repo or %s names another", envRepo)
 	}
@@ -118,17 +119,20 @@ func (a *app) explainOpen(ctx context.Context, l location, err error) error {
 	case ctx.Err() != nil, errors.Is(err, engine.ErrNewerFormat):
 		return err
 	case errors.Is(err, engine.ErrWrongKey):
-		return withHint(fmt.Errorf("the passphrase or key does not open the repository at %s: %w", printable(l.text), err),
+		return withHint(inWords(err, "the passphrase or key does not open the repository at %s", printable(l.text)),
 			"each key of the repository opens it: use another one, or check for a typing error")
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, engine.ErrUnauthorized):
 		return err
 	}
 	if kind := foreign(l.dir); kind != "" {
-		return withHint(fmt.Errorf("%s is a %s repository, which cairn does not read: %w", printable(l.text), kind, engine.ErrNoRepository),
+		return withHint(inWords(engine.ErrNoRepository, "%s is a %s repository, which cairn does not read", printable(l.text), kind),
 			"give cairn a directory of its own")
 	}
-	if errors.Is(err, engine.ErrNoRepository) {
-		return noRepository(l, fmt.Errorf("%s: %w", printable(l.text), err))
+	switch {
+	case errors.Is(err, engine.ErrNoRepository):
+		return noRepository(l)
+	case errors.Is(err, engine.ErrCorrupt):
+		return withHint(err, "what opens the repository is damaged: put it back from a copy of the repository, if there is one")
 	}
 	return err
 }

@@ -61,6 +61,39 @@ func TestSignal(t *testing.T) {
 	}
 }
 
+// TestSignalWhileReadingStdin: a backup of a pipe that says nothing ends as well.
+func TestSignalWhileReadingStdin(t *testing.T) {
+	t.Parallel()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), exe, "-v", "backup", "--stdin", "x")
+	cmd.Env = newRepo(t)
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stdin.Close()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	// More than the pipe and one read hold: once it is written, it is being read.
+	if _, err := stdin.Write(make([]byte, 1<<20)); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	start := time.Now()
+	if code := waitCode(t, cmd); code != exitInterrupted {
+		t.Errorf("exit code %d, want %d", code, exitInterrupted)
+	}
+	if d := time.Since(start); d > 10*time.Second {
+		t.Errorf("it took %v", d)
+	}
+}
+
 // TestSecondSignal: what does not end by the first signal ends by the second.
 func TestSecondSignal(t *testing.T) {
 	t.Parallel()
