@@ -166,9 +166,17 @@ func (c *checker) unnamed(ctx context.Context, info *log.SnapshotInfo, tree chun
 	if err != nil {
 		return nil, err
 	}
-	for number, table := range c.tables {
-		if !info.Needs.Contains(number) {
+	for number := range info.Needs.All() {
+		stored, ok := c.packs[number]
+		if !ok || c.dead[number] != nil {
 			continue
+		}
+		if len(w.relied) == 0 {
+			break
+		}
+		table, err := c.store.ReadTable(ctx, stored)
+		if err != nil && !errors.Is(err, ErrCorrupt) { // damage has been found before
+			return nil, err
 		}
 		for _, b := range table.Blocks {
 			for _, ch := range b.Chunks {
