@@ -132,6 +132,7 @@ func (b *backup) run(ctx context.Context) (BackupReport, error) {
 	report.Snapshot = snap
 	report.Sockets, report.Changed = s.sockets.Load(), s.changed
 	report.Resumed = s.resumed.Load()
+	report.Skipped = source.LeftOut(b.view)
 	if p := parents.snapshot; p != nil && p.Tree == tree && len(snap.Missing) == 0 && p.Complete {
 		report.Unchanged = true
 		if b.opts.SkipIfUnchanged {

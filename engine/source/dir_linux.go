@@ -21,6 +21,7 @@ import (
 // their names in their directory, and links are never followed.
 type dirView struct {
 	tree
+	leftOut
 	exclude *matcher // nil: nothing is left out
 	oneFS   bool
 	caches  bool
@@ -323,8 +324,12 @@ func (v *dirView) statAll(ctx context.Context, rel string, names []string, stats
 		}
 		st := &stats[i]
 		errs[i] = place{dir: h.fd, name: name}.stat(st)
-		if errs[i] == nil && v.leavesOut(w, st) {
-			errs[i] = errLeftOut
+		if errs[i] != nil || !v.leavesOut(w, st) {
+			continue
+		}
+		errs[i] = errLeftOut
+		if v.skipped[inodeOf(st)] {
+			v.add(v.root.Path, joinPath(rel, name))
 		}
 	}
 	return nil

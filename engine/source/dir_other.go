@@ -19,6 +19,7 @@ import (
 // and every open inside the tree.
 type dirView struct {
 	tree
+	leftOut
 	exclude *matcher // nil: nothing is left out
 	oneFS   bool
 	caches  bool
@@ -174,7 +175,11 @@ func (v *dirView) yieldAll(ctx context.Context, rel string, names []string, yiel
 			continue
 		}
 		n, fi, err := v.look(at, name)
-		if err == nil && (w.leaves(n.Kind) || v.skipped(fi) || v.foreign(n, fi)) {
+		if err == nil && v.skipped(fi) {
+			v.add(v.root.Path, at)
+			continue
+		}
+		if err == nil && (w.leaves(n.Kind) || v.foreign(n, fi)) {
 			continue
 		}
 		if !yield(n, err) {
