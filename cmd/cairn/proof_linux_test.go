@@ -270,15 +270,17 @@ func (p program) packBytes() int64 {
 	p.t.Helper()
 	var n int64
 	must(p.t, filepath.WalkDir(filepath.Join(p.repo, "packs"), func(_ string, e fs.DirEntry, err error) error {
-		if err != nil || !e.Type().IsRegular() {
-			return err
+		if errors.Is(err, fs.ErrNotExist) || err == nil && !e.Type().IsRegular() {
+			return nil
 		}
-		info, err := e.Info()
 		if err != nil {
 			return err
 		}
-		n += info.Size()
-		return nil
+		info, err := e.Info()
+		if err == nil {
+			n += info.Size()
+		}
+		return err
 	}))
 	return n
 }

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -183,7 +184,7 @@ func (tr tree) compare(t *testing.T, what string, got tree) {
 		switch {
 		case !ok:
 			t.Errorf("%s: %s is missing", what, path)
-		case !g.equal(tr[path]):
+		case !g.is(tr[path]):
 			t.Errorf("%s: %s is\n%+v, want\n%+v", what, path, g, tr[path])
 		default:
 			continue
@@ -197,15 +198,17 @@ func (tr tree) compare(t *testing.T, what string, got tree) {
 			t.Errorf("%s: %s should not be there", what, path)
 		}
 	}
-	if len(tr) == 0 || t.Failed() {
+	if bad > 0 || len(tr) == 0 || len(got) != len(tr) {
 		t.Fatalf("%s: %d items, want %d", what, len(got), len(tr))
 	}
 }
 
-func (e entry) equal(o entry) bool {
-	same := maps.Equal(e.Xattrs, o.Xattrs)
-	e.Xattrs, o.Xattrs = nil, nil
-	return same && fmt.Sprint(e) == fmt.Sprint(o)
+func (e entry) is(want entry) bool {
+	// A run of zeros may come back as a hole; a hole comes back as one.
+	if e.Holes >= want.Holes {
+		e.Holes = want.Holes
+	}
+	return reflect.DeepEqual(e, want)
 }
 
 // only returns the part of the tree that f keeps, changed as f likes.

@@ -90,7 +90,7 @@ func fill(ctx context.Context, db *sql.DB, size int64) error {
 		CREATE INDEX orders_sum ON orders(sum)`); err != nil {
 		return err
 	}
-	const batch = 20_000
+	const batch = 5_000
 	for id := int64(1); ; {
 		err := inTx(ctx, db, "INSERT INTO orders VALUES(?, '00000000', ?, ?, ?)", func(s *sql.Stmt) error {
 			for range batch {
