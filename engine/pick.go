@@ -10,7 +10,7 @@ import (
 // A picker says which items a restore writes. It is used by one goroutine.
 type picker struct {
 	patterns [][]string // each by segments
-	hit      bool
+	hit      []bool     // by pattern: an item that it names was met
 }
 
 type picked uint8
@@ -40,13 +40,21 @@ func newPicker(paths []string) (*picker, error) {
 		}
 		p.patterns = append(p.patterns, segments)
 	}
+	p.hit = make([]bool, len(p.patterns))
 	return p, nil
 }
 
 func (p *picker) all() bool { return len(p.patterns) == 0 }
 
-// matched reports whether anything that was asked for has been met.
-func (p *picker) matched() bool { return p.hit }
+// missed returns what was asked for and not met.
+func (p *picker) missed() (paths []string) {
+	for i, hit := range p.hit {
+		if !hit {
+			paths = append(paths, strings.Join(p.patterns[i], "/"))
+		}
+	}
+	return paths
+}
 
 func (p *picker) choose(name string) picked {
 	if p.all() {
@@ -57,16 +65,17 @@ func (p *picker) choose(name string) picked {
 	}
 	segments := strings.Split(name, "/")
 	best := pickNone
-	for _, pattern := range p.patterns {
+	for i, pattern := range p.patterns {
 		n := min(len(pattern), len(segments))
 		if !match(pattern[:n], segments[:n]) {
 			continue
 		}
 		if len(segments) >= len(pattern) {
-			p.hit = true
-			return pickItem
+			p.hit[i] = true
+			best = pickItem
+		} else if best == pickNone {
+			best = pickAbove
 		}
-		best = pickAbove
 	}
 	return best
 }

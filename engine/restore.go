@@ -68,7 +68,7 @@ func (r *Repository) restore(ctx context.Context, id manifest.ID, dst target.Tar
 		return report, err
 	}
 	m.SetPhase(progress.Write)
-	x := &restorer{repo: r, snap: snap, out: w, opts: opts, meter: m, pick: pick, report: &report, links: make(map[uint64]bool)}
+	x := &restorer{repo: r, snap: snap, out: w, opts: opts, meter: m, pick: pick, report: &report}
 	if err := x.run(ctx); err != nil {
 		if r.forgotten(id) {
 			err = errors.Join(ErrForgotten, err)
@@ -81,9 +81,9 @@ func (r *Repository) restore(ctx context.Context, id manifest.ID, dst target.Tar
 	}
 	skipped := target.SkippedBy(w)
 	report.Owners, report.Devices, report.Xattrs = skipped.Owners, skipped.Devices, skipped.Xattrs
-	switch {
-	case !pick.all() && !pick.matched():
-		return report, fmt.Errorf("%w: nothing in the snapshot matches", ErrIncomplete)
+	switch missed := pick.missed(); {
+	case len(missed) > 0:
+		return report, fmt.Errorf("%w: nothing in the snapshot matches %q", ErrIncomplete, missed)
 	case len(report.Problems) > 0:
 		return report, fmt.Errorf("%w: %d", ErrIncomplete, len(report.Problems))
 	}
@@ -117,7 +117,7 @@ func (r *Repository) dataBytes(ctx context.Context, tree chunk.ID) (uint64, erro
 // run writes everything.
 func (x *restorer) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	x.jobs = make(chan job)
+	x.jobs, x.links, x.open = make(chan job), make(map[uint64]*outFile), make(map[*outFile]struct{})
 	for range x.repo.opts.Workers {
 		g.Go(func() error { return x.work(ctx) })
 	}
@@ -131,7 +131,11 @@ func (x *restorer) run(ctx context.Context) error {
 		}
 		return x.makeLinks(ctx)
 	})
-	return g.Wait()
+	err := g.Wait()
+	if err != nil {
+		x.closeOpen()
+	}
+	return err
 }
 
 // roots writes the roots of the snapshot: a single directory becomes the target
@@ -168,14 +172,15 @@ func (x *restorer) entry(ctx context.Context, path string, n *manifest.Node) err
 		return x.below(ctx, path, n.Tree)
 	case manifest.File:
 		x.report.Files++
+		f := &outFile{path: path, node: *n}
 		if n.Link != 0 {
-			if x.links[n.Link] {
-				x.later = append(x.later, link{path: path, node: *n})
+			if first := x.links[n.Link]; first != nil {
+				x.later = append(x.later, link{path: path, node: *n, first: first})
 				return nil
 			}
-			x.links[n.Link] = true
+			x.links[n.Link] = f
 		}
-		return x.planFile(ctx, path, n)
+		return x.planFile(ctx, f)
 	default:
 		x.report.Others++
 		return x.make(ctx, path, n)
@@ -204,15 +209,24 @@ func (x *restorer) make(ctx context.Context, path string, n *manifest.Node) erro
 }
 
 // makeLinks makes the further names of hard-linked files, once the first is
-// there.
+// there. Those of a file that failed have failed with it.
 func (x *restorer) makeLinks(ctx context.Context) error {
 	for i := range x.later {
-		if err := x.make(ctx, x.later[i].path, &x.later[i].node); err != nil {
+		l := &x.later[i]
+		var err error
+		if l.first.failed { // nobody writes any more
+			err = x.failed(ctx, l.path, progress.NotRestored, fmt.Errorf("it is the file %q, which %w", l.first.path, errFirst))
+		} else {
+			err = x.make(ctx, l.path, &l.node)
+		}
+		if err != nil {
 			return err
 		}
 	}
 	return nil
 }
+
+var errFirst = errors.New("was not restored whole")
 
 // failed records an item that was not restored, or returns the error if that
 // ends the restore.

@@ -41,19 +41,21 @@ type restorer struct {
 	meter  *progress.Meter
 	pick   *picker
 	jobs   chan job
-	links  map[uint64]bool // groups whose first name was planned
-	later  []link          // further names
+	links  map[uint64]*outFile // the first name of each group that was planned
+	later  []link              // further names
 	window []ref
 	files  int        // in the window, with more than one chunk
 	inline []*outFile // in the window, without chunks
 
-	mu     sync.Mutex // guards report.Problems
+	mu     sync.Mutex // guards report.Problems and open
 	report *RestoreReport
+	open   map[*outFile]struct{} // files that were created and are not closed
 }
 
 type link struct {
-	path string
-	node manifest.Node
+	path  string
+	node  manifest.Node
+	first *outFile
 }
 
 // A ref is one place in a file that a chunk goes to.
@@ -61,6 +63,7 @@ type ref struct {
 	file  *outFile
 	off   uint64
 	times uint64 // written so often, one behind the other
+	size  uint64 // of the chunk, bytes
 	id    chunk.ID
 	place index.Place
 }
@@ -92,25 +95,25 @@ type readJob struct {
 }
 
 // planFile adds the chunks of a file to the window.
-func (x *restorer) planFile(ctx context.Context, path string, n *manifest.Node) error {
-	f := &outFile{path: path, node: *n}
+func (x *restorer) planFile(ctx context.Context, f *outFile) error {
+	n := &f.node
 	x.report.Bytes += n.Size
 	f.todo.Store(1)
 	planned := 0
 	for e, err := range manifest.Extents(ctx, x.repo.store, n.Content, 0) {
 		if err != nil {
-			return x.failed(ctx, path, progress.Damaged, err)
+			return x.abandon(ctx, f, progress.Damaged, err)
 		}
 		switch e.Kind {
 		case manifest.Data:
-			x.window = append(x.window, ref{file: f, off: e.Offset, times: 1, id: e.ID})
+			x.window = append(x.window, ref{file: f, off: e.Offset, times: 1, size: e.Length, id: e.ID})
 		case manifest.Repeat:
-			x.window = append(x.window, ref{file: f, off: e.Offset, times: e.Count, id: e.ID})
+			x.window = append(x.window, ref{file: f, off: e.Offset, times: e.Count, size: e.Length / e.Count, id: e.ID})
 		case manifest.Hole:
 			x.meter.AddBytes(int64(e.Length)) //nolint:gosec // a file's size
 			continue
 		default:
-			return x.failed(ctx, path, progress.NotRestored, errPatch)
+			return x.abandon(ctx, f, progress.NotRestored, errPatch)
 		}
 		f.todo.Add(1)
 		if planned++; planned == 2 {
@@ -135,6 +138,15 @@ func (x *restorer) planFile(ctx context.Context, path string, n *manifest.Node) 
 
 var errPatch = errors.New("its content uses page patches, which this version does not read")
 
+// abandon ends the planning of a file that cannot be planned to its end. What
+// was planned of it is still done, so that whoever is last closes it.
+func (x *restorer) abandon(ctx context.Context, f *outFile, what progress.Kind, err error) error {
+	if err := x.fileFailed(ctx, f, what, err); err != nil {
+		return err
+	}
+	return x.done(ctx, f)
+}
+
 // flush does what is planned, and waits until it is done.
 func (x *restorer) flush(ctx context.Context) error {
 	refs, inline := x.window, x.inline
@@ -157,7 +169,8 @@ func (x *restorer) flush(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := x.locate(ctx, refs); err != nil {
+	refs, err := x.locate(ctx, refs)
+	if err != nil {
 		return err
 	}
 	for _, r := range reads(refs) {
@@ -169,24 +182,56 @@ func (x *restorer) flush(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// locate finds the places of refs and sorts them by place.
-func (x *restorer) locate(ctx context.Context, refs []ref) error {
+// locate finds the places of refs and sorts them by place. With Skip it leaves
+// out those of chunks that are nowhere: their files have failed.
+func (x *restorer) locate(ctx context.Context, refs []ref) ([]ref, error) {
 	ids := make([]chunk.ID, len(refs))
 	for i := range refs {
 		ids[i] = refs[i].id
 	}
 	places, err := x.repo.store.Find(ctx, ids)
-	if err != nil {
-		return x.blame(err, refs)
-	}
-	for i := range refs {
-		refs[i].place = places[i]
+	switch {
+	case err == nil:
+		for i := range refs {
+			refs[i].place = places[i]
+		}
+	case x.opts.OnError == Skip && errors.Is(err, ErrCorrupt):
+		if refs, err = x.locateSome(ctx, refs, ids); err != nil {
+			return nil, err
+		}
+	default:
+		return nil, x.blame(err, refs)
 	}
 	slices.SortStableFunc(refs, func(a, b ref) int {
 		return cmp.Or(cmp.Compare(a.place.Pack, b.place.Pack), cmp.Compare(a.place.Offset, b.place.Offset), cmp.Compare(a.place.Start, b.place.Start))
 	})
-	return nil
+	return refs, nil
 }
+
+// locateSome returns those refs whose chunks have a place.
+func (x *restorer) locateSome(ctx context.Context, refs []ref, ids []chunk.ID) ([]ref, error) {
+	places, found, err := x.repo.store.Places(ids)
+	if err != nil {
+		return nil, err
+	}
+	left := refs[:0]
+	for i, r := range refs {
+		if found[i] {
+			r.place = places[i]
+			left = append(left, r)
+			continue
+		}
+		if err := x.abandon(ctx, r.file, progress.Damaged, &store.CorruptError{ID: r.id, Offset: -1, Err: errNoPlace}); err != nil {
+			return nil, err
+		}
+	}
+	return left, nil
+}
+
+var (
+	errNoPlace = errors.New("no live pack holds the chunk")
+	errLength  = errors.New("the chunk is not as long as the tree says")
+)
 
 // blame names the first file that a missing chunk belongs to.
 func (x *restorer) blame(err error, refs []ref) error {
@@ -260,7 +305,7 @@ func (x *restorer) makeInline(ctx context.Context, files []*outFile) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		out, err := x.open(ctx, f)
+		out, err := x.create(ctx, f)
 		if err == nil && len(f.node.Content.Inline) > 0 {
 			_, err = out.WriteAt(f.node.Content.Inline, 0)
 			x.meter.AddBytes(int64(len(f.node.Content.Inline)))
@@ -320,6 +365,9 @@ func (x *restorer) writeBlock(ctx context.Context, r *store.Reader, block []byte
 			data, cutErr = x.repo.store.Cut(r, block, f.id, f.place)
 		}
 		err, what := errors.Join(blockErr, cutErr), progress.Damaged
+		if err == nil && uint64(len(data)) != f.size {
+			err = &store.CorruptError{ID: f.id, Offset: -1, Err: errLength}
+		}
 		if err == nil {
 			what = progress.NotRestored
 			err = x.write(ctx, f, data)
@@ -337,7 +385,7 @@ func (x *restorer) writeBlock(ctx context.Context, r *store.Reader, block []byte
 }
 
 func (x *restorer) write(ctx context.Context, f *ref, data []byte) error {
-	out, err := x.open(ctx, f.file)
+	out, err := x.create(ctx, f.file)
 	if err != nil || out == nil {
 		return err
 	}
@@ -353,17 +401,32 @@ func (x *restorer) write(ctx context.Context, f *ref, data []byte) error {
 	return nil
 }
 
-// open returns the open file, and creates it the first time; nil if it failed
+// create returns the open file, and creates it the first time; nil if it failed
 // before.
-func (x *restorer) open(ctx context.Context, f *outFile) (target.File, error) {
+func (x *restorer) create(ctx context.Context, f *outFile) (target.File, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.failed || f.file != nil {
 		return f.file, nil
 	}
 	file, err := x.out.Create(ctx, f.path, f.node)
+	if err != nil {
+		return nil, err
+	}
 	f.file = file
-	return file, err
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.open[f] = struct{}{}
+	return file, nil
+}
+
+// closeOpen closes what a restore that failed has left open. The workers must
+// have ended.
+func (x *restorer) closeOpen() {
+	for f := range x.open {
+		_ = f.file.Close() // the restore has failed, and what it made is removed
+	}
+	clear(x.open)
 }
 
 // fileFailed marks a file as failed; only its first error is reported.
@@ -391,6 +454,9 @@ func (x *restorer) done(ctx context.Context, f *outFile) error {
 	if file == nil {
 		return nil
 	}
+	x.mu.Lock()
+	delete(x.open, f)
+	x.mu.Unlock()
 	if err := file.Close(); err != nil {
 		return x.fileFailed(ctx, f, progress.NotRestored, err)
 	}

@@ -190,14 +190,24 @@ func blockAt(t pack.Table, offset uint32) (pack.Block, bool) {
 	return pack.Block{}, false
 }
 
-// Where returns the pack of each chunk, as the index knows it and nothing else
-// is asked.
-func (s *Store) Where(ids []chunk.ID) (packs []uint64, found []bool, err error) {
-	places := make([]index.Place, len(ids))
-	packs, found = make([]uint64, len(ids)), make([]bool, len(ids))
+// Places returns the places of ids, as the index knows them and nothing else is
+// asked.
+func (s *Store) Places(ids []chunk.ID) (places []index.Place, found []bool, err error) {
+	places, found = make([]index.Place, len(ids)), make([]bool, len(ids))
 	if err := s.lookup(ids, places, found); err != nil {
 		return nil, nil, err
 	}
+	return places, found, nil
+}
+
+// Where returns the pack of each chunk, as the index knows it and nothing else
+// is asked.
+func (s *Store) Where(ids []chunk.ID) (packs []uint64, found []bool, err error) {
+	places, found, err := s.Places(ids)
+	if err != nil {
+		return nil, nil, err
+	}
+	packs = make([]uint64, len(ids))
 	for i := range places {
 		packs[i] = places[i].Pack
 	}
