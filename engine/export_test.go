@@ -1,0 +1,56 @@
+package engine
+
+import (
+	"context"
+	"time"
+
+	"github.com/cairn-backup/cairn/backend"
+	"github.com/cairn-backup/cairn/chunk/pack"
+	"github.com/cairn-backup/cairn/engine/internal/keys"
+	"github.com/cairn-backup/cairn/engine/internal/layout"
+	"github.com/cairn-backup/cairn/engine/internal/log"
+	"github.com/cairn-backup/cairn/engine/internal/store"
+)
+
+// Limits are small limits of a session, so that a few hundred kilobytes make
+// many packs, records and partial trees.
+type Limits = store.Limits
+
+// Tuned returns o with limits, and with a short time for which the outcome of
+// a record is sought.
+func Tuned(o Options, limits Limits) Options {
+	o.tuning = tuning{limits: limits, settle: 100 * time.Millisecond}
+	return o
+}
+
+// Settle returns o with another time for which an outcome is sought.
+func Settle(o Options, d time.Duration) Options {
+	o.tuning.settle = d
+	return o
+}
+
+// Log returns the log of r, with every right.
+func (r *Repository) Log() *log.Log { return r.log }
+
+// Key returns the repository key.
+func (r *Repository) Key() keys.Root { return r.keys.Root() }
+
+// RepositoryID returns the id that is bound into every object.
+func (r *Repository) RepositoryID() keys.RepositoryID { return r.id }
+
+// PackTable returns what the footer of a live pack says.
+func (r *Repository) PackTable(ctx context.Context, key backend.Key) (number uint64, t pack.Table, err error) {
+	id, err := layout.ParsePack(key)
+	if err != nil {
+		return 0, t, err
+	}
+	_ = r.log.View(func(st *log.State) error { // the function returns nil
+		number, _ = st.PackNumber(id)
+		return nil
+	})
+	t, err = r.store.Table(ctx, number)
+	return number, t, err
+}
+
+// SettledAge is how old a change must be for a file to count as unchanged.
+const SettledAge = settled * time.Second
