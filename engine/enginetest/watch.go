@@ -85,10 +85,7 @@ func (v *watchedView) OpenFile(ctx context.Context, path string) (io.ReadCloser,
 	}
 	watched := &watchedFile{ReadCloser: f, read: func() { v.w.OnRead(path) }}
 	if a, ok := f.(source.Again); ok {
-		return struct {
-			*watchedFile
-			source.Again
-		}{watched, a}, nil
+		return &watchedAgain{watchedFile: watched, again: a}, nil
 	}
 	return watched, nil
 }
@@ -116,3 +113,12 @@ func (f *watchedFile) Read(p []byte) (int, error) {
 	f.once.Do(f.read)
 	return n, err
 }
+
+// A watchedAgain is a file that can be looked at again.
+type watchedAgain struct {
+	*watchedFile
+	again source.Again
+}
+
+// Again hands on.
+func (f *watchedAgain) Again() (manifest.Node, error) { return f.again.Again() }
