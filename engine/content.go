@@ -58,7 +58,12 @@ func (f *fileReader) readFile(ctx context.Context, p *pending) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, file.Close()) }()
+	defer func() {
+		// An error of the source must not hide one of the store.
+		if closeErr := file.Close(); err == nil {
+			err = closeErr
+		}
+	}()
 	if err := source.Complete(ctx, f.view, p.path, &p.node); err != nil {
 		return err
 	}

@@ -13,7 +13,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/cairn-backup/cairn/backend"
 	"github.com/cairn-backup/cairn/backend/mem"
@@ -309,5 +311,33 @@ func TestFailedRestoreLeavesNothingOpen(t *testing.T) {
 	}
 	if after := count(); after > before {
 		t.Errorf("%d descriptors were open, %d are", before, after)
+	}
+}
+
+// TestFirstErrorEndsBackup says that a file that cannot be read ends a backup at
+// once and not only when all the other directories are read, and is its error.
+func TestFirstErrorEndsBackup(t *testing.T) {
+	for _, bad := range []string{"a/0bad", "m/0bad", "z/0bad"} {
+		src := &memSource{files: map[string][]byte{bad: noise(1, 1000)}}
+		for i := range 200 {
+			src.files[fmt.Sprintf("a/%d", i)] = noise(uint64(i), 1000)
+			src.files[fmt.Sprintf("y/%d", i)] = noise(uint64(i), 1000)
+		}
+		var opened atomic.Int64
+		src.open = func(ctx context.Context, path string) error {
+			if path == "data/"+bad {
+				return &source.Error{Op: "open", Path: path, Err: os.ErrPermission}
+			}
+			opened.Add(1)
+			time.Sleep(5 * time.Millisecond)
+			return ctx.Err()
+		}
+		_, err := openSmall(t, mem.New(), newKeyFile(t)).Backup(t.Context(), src, BackupOptions{})
+		if !errors.Is(err, source.ErrSource) || errors.Is(err, context.Canceled) {
+			t.Errorf("%s: %v, want the error of the source", bad, err)
+		}
+		if n := opened.Load(); n > 100 {
+			t.Errorf("%s: %d files were opened", bad, n)
+		}
 	}
 }

@@ -39,6 +39,7 @@ type saver struct {
 	parents parents
 	reading chan *pending
 	walkers chan struct{} // a token for each goroutine that may walk beside
+	stop    context.CancelCauseFunc
 
 	stats struct {
 		files, dirs, others, bytes, read, missing, changed atomic.Uint64
@@ -46,7 +47,7 @@ type saver struct {
 	sockets   atomic.Uint64
 	inherited atomic.Bool // a parent's node was taken over
 	resumed   atomic.Bool
-	taken     []atomic.Bool // by parent tree: its needs are ours
+	taken     []sync.Once // by parent tree: its needs are ours
 	top       atomic.Pointer[openDir]
 
 	mu          sync.Mutex // guards what follows
@@ -93,7 +94,7 @@ func (s *saver) start(b *backup, session *store.Session, parents parents) {
 	s.backup, s.session, s.parents = b, session, parents
 	s.reading = make(chan *pending)
 	s.walkers = make(chan struct{}, b.repo.opts.Workers)
-	s.taken = make([]atomic.Bool, len(parents.trees))
+	s.taken = make([]sync.Once, len(parents.trees))
 }
 
 // figures returns the counts.
@@ -106,8 +107,11 @@ func (s *saver) figures() manifest.Stats {
 }
 
 // save stores everything and returns the top list.
-func (s *saver) save(ctx context.Context) (chunk.ID, error) {
-	g, ctx := errgroup.WithContext(ctx)
+func (s *saver) save(parent context.Context) (chunk.ID, error) {
+	stopped, stop := context.WithCancelCause(parent)
+	defer stop(nil)
+	s.stop = stop // the first error ends all walks and reads
+	g, ctx := errgroup.WithContext(stopped)
 	for range s.repo.opts.Workers {
 		g.Go(func() error { return s.readFiles(ctx) })
 	}
@@ -124,10 +128,11 @@ func (s *saver) save(ctx context.Context) (chunk.ID, error) {
 		tree, err = s.saveDir(ctx, "", top, dirs)
 		return err
 	})
-	if err := g.Wait(); err != nil {
-		return tree, err
+	err := g.Wait()
+	if first := context.Cause(stopped); err != nil && first != nil && parent.Err() == nil {
+		err = first // the others only say that they were stopped
 	}
-	return tree, nil
+	return tree, err
 }
 
 // A parentDir is the same directory in one of the parent trees.
@@ -155,6 +160,7 @@ func (s *saver) saveDir(ctx context.Context, path string, d *openDir, parentDirs
 		failed = s.settle(ctx, d, 0)
 	}
 	if failed != nil {
+		s.stop(failed)
 		s.wait(d)
 		return chunk.ID{}, failed
 	}
@@ -271,11 +277,9 @@ func (s *saver) takeOver(p *pending, same *manifest.Node, index int) {
 	if s.parents.trees[index].partial {
 		s.resumed.Store(true)
 	}
-	if !s.taken[index].Swap(true) {
-		// Before the node counts as finished: a record of the session may come
-		// any time.
-		s.session.Need(s.parents.trees[index].needs)
-	}
+	// Before the node counts as finished, whoever is first: a record of the
+	// session may come any time.
+	s.taken[index].Do(func() { s.session.Need(s.parents.trees[index].needs) })
 }
 
 // complete reads what the walk left out; an entry that cannot be read is left
@@ -343,6 +347,7 @@ func (s *saver) unchanged(n *manifest.Node, match []oldNode) (*manifest.Node, in
 // that ends the backup: by the options, or because it is none of the source's.
 func (s *saver) unreadable(path string, err error) error {
 	if s.opts.OnUnreadable != Skip || !errors.Is(err, source.ErrSource) || !contains(path) {
+		s.stop(err)
 		return err
 	}
 	s.meter.Problem(path, progress.Unreadable, err)
