@@ -1,0 +1,210 @@
+package engine_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"filippo.io/age"
+
+	"github.com/cairn-backup/cairn/backend"
+	"github.com/cairn-backup/cairn/backend/fault"
+	"github.com/cairn-backup/cairn/backend/local"
+	"github.com/cairn-backup/cairn/backend/mem"
+	"github.com/cairn-backup/cairn/engine"
+	"github.com/cairn-backup/cairn/engine/source"
+	"github.com/cairn-backup/cairn/manifest"
+)
+
+// A story is a sequence of operations of one process, cut off somewhere by a
+// crash. It keeps what each reported.
+type story struct {
+	t         *testing.T
+	first     string // the source of the first backup
+	second    string // and of the second, of the same data set
+	opts      engine.Options
+	key       engine.Secret // added and removed again
+	done      map[manifest.ID]string
+	maybe     map[manifest.ID]bool // deleted, or perhaps not
+	unknown   bool                 // a backup may have been published
+	tagged    manifest.ID          // reported to have the tag
+	committed int
+}
+
+func newStory(t *testing.T, first, second string) *story {
+	id, err := age.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	opts := engine.Tuned(engine.Options{Workers: 2}, small)
+	return &story{t: t, first: first, second: second, opts: opts, key: engine.Identity(id), done: make(map[manifest.ID]string), maybe: make(map[manifest.ID]bool)}
+}
+
+// run tells the story until an operation fails, and returns its error.
+func (s *story) run(b backend.Backend) (err error) {
+	r, err := engine.OpenOrInit(s.t.Context(), b, secret, s.opts)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = r.Close() }() // a process that crashed does not look
+	var ids []manifest.ID
+	for _, dir := range []string{s.first, s.second} {
+		report, err := r.Backup(s.t.Context(), renamed(dir), engine.BackupOptions{})
+		if err != nil {
+			s.unknown = errors.Is(err, engine.ErrUnknownOutcome)
+			return err
+		}
+		ids = append(ids, report.Snapshot.ID)
+		s.done[report.Snapshot.ID] = dir
+		s.committed++
+	}
+	if err := r.Annotate(s.t.Context(), ids[1], manifest.Annotation{Add: []string{"tag"}}); err != nil {
+		return err
+	}
+	s.tagged = ids[1]
+	slot, err := r.AddKey(s.t.Context(), s.key, "second")
+	if err != nil {
+		return err
+	}
+	if err := r.Delete(s.t.Context(), ids[0]); err != nil {
+		s.maybe[ids[0]] = errors.Is(err, engine.ErrUnknownOutcome)
+		return err
+	}
+	delete(s.done, ids[0])
+	return r.RemoveKey(s.t.Context(), slot)
+}
+
+// renamed returns dir as a source that does not tell which directory it is, so
+// that backups of two are of one data set.
+func renamed(dir string) source.Source { return source.FS("data", os.DirFS(dir)) }
+
+// verify looks at the store as another process would.
+func (s *story) verify(b backend.Backend) {
+	s.t.Helper()
+	r, err := engine.Open(s.t.Context(), b, secret, s.opts)
+	if errors.Is(err, engine.ErrNoRepository) && s.committed == 0 {
+		return
+	}
+	if err != nil {
+		s.t.Fatalf("Open after the crash: %v", err)
+	}
+	defer r.Close()
+	if err := r.Problem(); err != nil {
+		s.t.Fatalf("the log has a problem after the crash: %v", err)
+	}
+	whole(s.t, r)
+	visible := list(s.t, r)
+	extra := 0
+	for _, snap := range visible {
+		dir, ok := s.done[snap.ID]
+		if !ok {
+			extra++
+			continue
+		}
+		same(s.t, dir, onlyRoot(s.t, r, snap))
+		if snap.ID == s.tagged && !slices.Equal(snap.Tags, []string{"tag"}) {
+			s.t.Fatalf("tags %q", snap.Tags)
+		}
+	}
+	for id := range s.done {
+		if !s.maybe[id] && !slices.ContainsFunc(visible, func(v manifest.Snapshot) bool { return v.ID == id }) {
+			s.t.Fatalf("snapshot %v was reported as done and is not visible", id)
+		}
+	}
+	if extra > 1 || extra == 1 && !s.unknown {
+		s.t.Fatalf("%d snapshots are visible that were not reported, unknown outcome %v", extra, s.unknown)
+	}
+}
+
+// onlyRoot restores a snapshot of one directory.
+func onlyRoot(t testing.TB, r *engine.Repository, snap manifest.Snapshot) string {
+	t.Helper()
+	return restore(t, r, snap.ID)
+}
+
+// finish runs the story again, to its end.
+func (s *story) finish(b backend.Backend) {
+	s.t.Helper()
+	again := newStory(s.t, s.first, s.second)
+	again.opts = engine.Settle(s.opts, time.Minute)
+	if err := again.run(b); err != nil {
+		s.t.Fatalf("the second run: %v", err)
+	}
+	again.unknown = true // what the first run left
+	for id, dir := range s.done {
+		again.done[id], again.maybe[id] = dir, s.maybe[id]
+	}
+	again.verifyAll(b)
+}
+
+func (s *story) verifyAll(b backend.Backend) {
+	s.t.Helper()
+	r, err := engine.Open(s.t.Context(), b, secret, s.opts)
+	if err != nil {
+		s.t.Fatalf("Open after the second run: %v", err)
+	}
+	defer r.Close()
+	whole(s.t, r)
+	for _, snap := range list(s.t, r) {
+		if dir, ok := s.done[snap.ID]; ok {
+			same(s.t, dir, onlyRoot(s.t, r, snap))
+		}
+	}
+}
+
+// crashEverywhere tells the story with a crash at every step-th write, before
+// and after its effect.
+func crashEverywhere(t *testing.T, step int, settled time.Duration, store func(t *testing.T) backend.Backend) {
+	first := write(t, someFiles())
+	second := copyDir(t, first)
+	update(t, second, map[string][]byte{"a/one": random(71, 100_000), "new/six": random(72, 80_000), "z": []byte("small")})
+	if err := os.RemoveAll(filepath.Join(second, "b", "c", "four")); err != nil {
+		t.Fatal(err)
+	}
+	settle(t)
+	for _, crash := range []func(backend.Backend, int) *fault.CrashBackend{fault.Crash, fault.CrashAfter} {
+		points := 0
+		for n := 0; ; n += step {
+			s := newStory(t, first, second)
+			s.opts = engine.Settle(s.opts, settled)
+			if n/step%2 == 1 {
+				s.opts.CacheDir = filepath.Join(t.TempDir(), "cache")
+			}
+			disk := store(t)
+			b := crash(disk, n)
+			err := s.run(b)
+			if !b.Crashed() {
+				if err != nil {
+					t.Fatalf("without a crash: %v", err)
+				}
+				s.verify(disk)
+				break
+			}
+			points++
+			if err == nil {
+				t.Fatalf("crash at write %d: the story ended well", n)
+			}
+			s.verify(disk)
+			s.finish(disk)
+			if t.Failed() {
+				t.Fatalf("crash at write %d", n)
+			}
+		}
+		if points < 20/step {
+			t.Errorf("only %d crashes were tried", points)
+		}
+	}
+}
+
+func TestCrash(t *testing.T) {
+	t.Parallel()
+	crashEverywhere(t, 1, 20*time.Millisecond, func(*testing.T) backend.Backend { return mem.New() })
+}
+
+func TestCrashLocal(t *testing.T) {
+	t.Parallel()
+	crashEverywhere(t, 5, 300*time.Millisecond, func(t *testing.T) backend.Backend { return local.New(filepath.Join(t.TempDir(), "repo")) })
+}
