@@ -69,7 +69,7 @@ func (a *app) snapshots(ctx context.Context, f snapshotsFlags, refs []string) er
 	}
 	defer repo.Close() // only read
 	for _, ref := range refs {
-		s, err := a.snapshot(ctx, repo, ref, toStderr)
+		s, err := a.snapshot(ctx, repo, ref, toStdout)
 		if err != nil {
 			return err
 		}
