@@ -18,6 +18,10 @@ var (
 	ErrWrongKey     = keys.ErrWrongKey
 	ErrNewerFormat  = seal.ErrNewerFormat
 
+	// ErrExpensiveSlot: a key slot asks for more stretching than is allowed,
+	// and was refused before any memory was taken.
+	ErrExpensiveSlot = keys.ErrExpensiveSlot
+
 	ErrUnauthorized   = backend.ErrUnauthorized
 	ErrUnavailable    = backend.ErrUnavailable
 	ErrNoSpace        = backend.ErrNoSpace

@@ -163,10 +163,11 @@ func explainForeign(object []byte, err error) error {
 }
 
 // openSlots unwraps the repository key by the first slot that the secret fits.
-// A slot that is damaged does not keep the others from being tried.
+// A slot that is damaged or cannot be read does not keep the others from being
+// tried; the secret is called wrong only if every slot could be read.
 func openSlots(ctx context.Context, b backend.Backend, id keys.RepositoryID, secret keys.Secret) (keys.Root, error) {
-	var damaged []error
-	tried := 0
+	var unread, damaged []error
+	tried, refused := 0, 0
 	for info, err := range b.List(ctx, layout.Slots) {
 		if err != nil {
 			return keys.Root{}, err
@@ -175,33 +176,53 @@ func openSlots(ctx context.Context, b backend.Backend, id keys.RepositoryID, sec
 			break
 		}
 		object, err := backend.ReadAll(ctx, b, info.Key, maxConfig)
-		if err != nil {
-			if ctx.Err() != nil {
-				return keys.Root{}, err
-			}
-			damaged = append(damaged, err)
-			continue
-		}
-		slot, _, err := keys.ReadSlot(object)
 		switch {
-		case err != nil:
-			damaged = append(damaged, fmt.Errorf("%s: %w", info.Key, err))
+		case err == nil:
+		case errors.Is(err, backend.ErrNotExist):
+			tried-- // removed just now
 			continue
-		case slot.Repository != id || slot.Type != secret.Type():
-			continue // another Init's, or opened by something else
+		case ctx.Err() != nil:
+			return keys.Root{}, err
+		case errors.Is(err, backend.ErrTooLarge):
+			damaged = append(damaged, corruptObject(info.Key, err))
+			continue
+		default:
+			unread = append(unread, err)
+			continue
 		}
-		root, err := keys.OpenSlot(object, id, secret)
-		if err == nil {
+		root, err := openSlot(object, id, secret)
+		switch {
+		case err == nil:
 			return root, nil
-		}
-		if !errors.Is(err, ErrWrongKey) {
-			damaged = append(damaged, fmt.Errorf("%s: %w", info.Key, err))
+		case errors.Is(err, ErrWrongKey):
+			refused++ // another Init's, or opened by something else
+		case errors.Is(err, ErrExpensiveSlot):
+			damaged = append(damaged, err)
+		default:
+			damaged = append(damaged, corruptObject(info.Key, err))
 		}
 	}
-	if tried == 0 {
+	switch {
+	case len(unread) > 0:
+		return keys.Root{}, errors.Join(append(unread, damaged...)...)
+	case tried == 0:
 		return keys.Root{}, &store.CorruptError{Object: string(layout.Slots), Offset: -1, Err: errors.New("every key slot is missing")}
+	case refused == 0:
+		return keys.Root{}, errors.Join(damaged...)
 	}
 	return keys.Root{}, errors.Join(append([]error{ErrWrongKey}, damaged...)...)
+}
+
+// openSlot opens one slot, if it is of this repository and of the secret's type.
+func openSlot(object []byte, id keys.RepositoryID, secret keys.Secret) (keys.Root, error) {
+	slot, _, err := keys.ReadSlot(object)
+	if err != nil {
+		return keys.Root{}, err
+	}
+	if slot.Repository != id || slot.Type != secret.Type() {
+		return keys.Root{}, ErrWrongKey
+	}
+	return keys.OpenSlot(object, id, secret)
 }
 
 // slotName returns the part of a slot's key that names it.
