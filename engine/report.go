@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/cairn-backup/cairn/engine/progress"
+	"github.com/cairn-backup/cairn/engine/target"
 	"github.com/cairn-backup/cairn/manifest"
 )
 
@@ -85,6 +86,10 @@ type RestoreReport struct {
 	Xattrs              uint64
 	Elapsed             time.Duration
 	BytesRead, Requests int64 // from the store
+
+	// Over what was there before, or in a dry run:
+	Changes   target.Changes // what became of the entries
+	BytesKept uint64         // of content that was right already
 }
 
 // Depth says how deep a check looks; each depth includes the ones before.

@@ -69,6 +69,7 @@ func (r *Repository) restore(ctx context.Context, id manifest.ID, dst target.Tar
 	}
 	m.SetPhase(progress.Write)
 	x := &restorer{repo: r, snap: snap, out: w, opts: opts, meter: m, pick: pick, report: &report}
+	x.update, _ = w.(target.Updater)
 	if err := x.run(ctx); err != nil {
 		if r.forgotten(id) {
 			err = errors.Join(ErrForgotten, err)
@@ -81,6 +82,9 @@ func (r *Repository) restore(ctx context.Context, id manifest.ID, dst target.Tar
 	}
 	skipped := target.SkippedBy(w)
 	report.Owners, report.Devices, report.Xattrs = skipped.Owners, skipped.Devices, skipped.Xattrs
+	if x.update != nil {
+		report.Changes, report.BytesKept = x.update.Changes(), x.bytesKept.Load()
+	}
 	switch missed := pick.missed(); {
 	case len(missed) > 0:
 		return report, fmt.Errorf("%w: nothing in the snapshot matches %q", ErrIncomplete, missed)
@@ -153,6 +157,10 @@ func (x *restorer) roots(ctx context.Context) error {
 		if err := x.entry(ctx, path, &n); err != nil {
 			return err
 		}
+		single = single && path == ""
+	}
+	if !single && x.pick.all() {
+		x.whole("")
 	}
 	return nil
 }
@@ -162,6 +170,9 @@ func (x *restorer) entry(ctx context.Context, path string, n *manifest.Node) err
 	what := x.pick.choose(path)
 	if what == pickNone || what == pickAbove && n.Kind != manifest.Dir {
 		return nil
+	}
+	if x.update != nil {
+		x.update.Hold(path)
 	}
 	switch n.Kind {
 	case manifest.Dir:
@@ -196,7 +207,19 @@ func (x *restorer) below(ctx context.Context, path string, tree chunk.ID) error 
 			return err
 		}
 	}
+	if x.pick.choose(path) == pickItem {
+		x.whole(path)
+	}
 	return nil
+}
+
+// whole says that the target was told of every entry of a directory. Of a
+// snapshot that lacks what could not be read nobody knows what else belongs
+// there.
+func (x *restorer) whole(path string) {
+	if x.update != nil && x.snap.Complete {
+		x.update.Whole(path)
+	}
 }
 
 // make writes an item that is no regular file.
@@ -217,11 +240,28 @@ func (x *restorer) makeLinks(ctx context.Context) error {
 		if l.first.failed { // nobody writes any more
 			err = x.failed(ctx, l.path, progress.NotRestored, fmt.Errorf("it is the file %q, which %w", l.first.path, errFirst))
 		} else {
-			err = x.make(ctx, l.path, &l.node)
+			err = x.makeLink(ctx, l)
 		}
 		if err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// makeLink makes a further name, or a file with the content if the first name
+// is a file that the target keeps.
+func (x *restorer) makeLink(ctx context.Context, l *link) error {
+	err := x.out.Make(ctx, l.path, l.node)
+	if errors.Is(err, target.ErrKept) {
+		if err := x.planFile(ctx, &outFile{path: l.path, node: l.node}); err != nil {
+			return err
+		}
+		return x.flush(ctx)
+	}
+	x.meter.AddFiles(1)
+	if err != nil {
+		return x.failed(ctx, l.path, progress.NotRestored, err)
 	}
 	return nil
 }

@@ -37,6 +37,7 @@ type restorer struct {
 	repo   *Repository
 	snap   manifest.Snapshot
 	out    target.Writer
+	update target.Updater // out, if it is over what was there before
 	opts   RestoreOptions
 	meter  *progress.Meter
 	pick   *picker
@@ -46,6 +47,8 @@ type restorer struct {
 	window []ref
 	files  int        // in the window, with more than one chunk
 	inline []*outFile // in the window, without chunks
+
+	bytesKept atomic.Uint64 // found right in the target
 
 	mu     sync.Mutex // guards report.Problems and open
 	report *RestoreReport
@@ -63,9 +66,11 @@ type ref struct {
 	file  *outFile
 	off   uint64
 	times uint64 // written so often, one behind the other
-	size  uint64 // of the chunk, bytes
+	size  uint64 // of the chunk, bytes; of the hole, if id is zero
 	id    chunk.ID
 	place index.Place
+
+	settled bool // nothing is left to do
 }
 
 // An outFile is a file that is being written: created by the first who writes
@@ -77,14 +82,18 @@ type outFile struct {
 
 	mu     sync.Mutex // guards what follows
 	file   target.File
+	mender target.Mender // file, if it has old content
+	old    int64         // its size in bytes
 	failed bool
+	kept   bool // the target keeps what is there
 }
 
 // A job is work for a worker. wait is released when it is done.
 type job struct {
-	wait *sync.WaitGroup
-	read *readJob
-	make []*outFile // to be made without reading
+	wait    *sync.WaitGroup
+	read    *readJob
+	make    []*outFile // to be made without reading
+	compare []ref      // to be compared with what is there
 }
 
 // A readJob is a range of a pack, and what is to be made of its blocks.
@@ -110,13 +119,17 @@ func (x *restorer) planFile(ctx context.Context, f *outFile) error {
 		case manifest.Repeat:
 			x.window = append(x.window, ref{file: f, off: e.Offset, times: e.Count, size: e.Length / e.Count, id: e.ID})
 		case manifest.Hole:
-			x.meter.AddBytes(int64(e.Length)) //nolint:gosec // a file's size
-			continue
+			if x.update == nil {
+				x.meter.AddBytes(int64(e.Length)) //nolint:gosec // a file's size
+				continue
+			}
+			x.window = append(x.window, ref{file: f, off: e.Offset, times: 1, size: e.Length})
 		default:
 			return x.abandon(ctx, f, progress.NotRestored, errPatch)
 		}
 		f.todo.Add(1)
-		if planned++; planned == 2 {
+		// A file that is compared stays open until what it lacks is read.
+		if planned++; planned == 2 && x.update == nil || planned == 1 && x.update != nil {
 			x.files++
 		}
 		if len(x.window) >= windowRefs {
@@ -152,34 +165,39 @@ func (x *restorer) flush(ctx context.Context) error {
 	refs, inline := x.window, x.inline
 	x.window, x.inline, x.files = x.window[:0], nil, 0
 	var wait sync.WaitGroup
-	send := func(j job) error {
-		wait.Add(1)
-		j.wait = &wait
-		select {
-		case x.jobs <- j:
-			return nil
-		case <-ctx.Done():
-			wait.Done()
-			return context.Cause(ctx)
-		}
-	}
 	defer wait.Wait()
 	for batch := range slices.Chunk(inline, inlineBatch) {
-		if err := send(job{make: batch}); err != nil {
+		if err := x.send(ctx, &wait, job{make: batch}); err != nil {
 			return err
 		}
 	}
-	refs, err := x.locate(ctx, refs)
+	refs, err := x.compare(ctx, refs)
 	if err != nil {
 		return err
 	}
+	if refs, err = x.locate(ctx, refs); err != nil {
+		return err
+	}
 	for _, r := range reads(refs) {
-		if err := send(job{read: &r}); err != nil {
+		if err := x.send(ctx, &wait, job{read: &r}); err != nil {
 			return err
 		}
 	}
 	wait.Wait()
 	return ctx.Err()
+}
+
+// send gives a job to a worker. It counts in wait until it is done.
+func (x *restorer) send(ctx context.Context, wait *sync.WaitGroup, j job) error {
+	wait.Add(1)
+	j.wait = wait
+	select {
+	case x.jobs <- j:
+		return nil
+	case <-ctx.Done():
+		wait.Done()
+		return context.Cause(ctx)
+	}
 }
 
 // locate finds the places of refs and sorts them by place. With Skip it leaves
@@ -287,9 +305,12 @@ func (x *restorer) work(ctx context.Context) error {
 			return nil
 		}
 		var err error
-		if j.read != nil {
+		switch {
+		case j.read != nil:
 			buf, err = x.read(ctx, r, j.read, buf)
-		} else {
+		case j.compare != nil:
+			buf, err = x.compareRefs(ctx, r, j.compare, buf)
+		default:
 			err = x.makeInline(ctx, j.make)
 		}
 		j.wait.Done()
@@ -306,8 +327,8 @@ func (x *restorer) makeInline(ctx context.Context, files []*outFile) error {
 			return context.Cause(ctx)
 		}
 		out, err := x.create(ctx, f)
-		if err == nil && len(f.node.Content.Inline) > 0 {
-			_, err = out.WriteAt(f.node.Content.Inline, 0)
+		if err == nil && out != nil && len(f.node.Content.Inline) > 0 {
+			err = x.writeInline(out, f)
 			x.meter.AddBytes(int64(len(f.node.Content.Inline)))
 		}
 		if err != nil {
@@ -402,18 +423,25 @@ func (x *restorer) write(ctx context.Context, f *ref, data []byte) error {
 }
 
 // create returns the open file, and creates it the first time; nil if it failed
-// before.
+// before, or the target keeps what is there.
 func (x *restorer) create(ctx context.Context, f *outFile) (target.File, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.failed || f.file != nil {
+	if f.failed || f.kept || f.file != nil {
 		return f.file, nil
 	}
 	file, err := x.out.Create(ctx, f.path, f.node)
+	if x.update != nil && errors.Is(err, target.ErrKept) {
+		f.kept = true
+		return nil, nil //nolint:nilnil // as documented
+	}
 	if err != nil {
 		return nil, err
 	}
 	f.file = file
+	if m, ok := file.(target.Mender); ok && x.update != nil {
+		f.mender, f.old = m, m.Mend()
+	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.open[f] = struct{}{}
@@ -424,6 +452,10 @@ func (x *restorer) create(ctx context.Context, f *outFile) (target.File, error) 
 // have ended.
 func (x *restorer) closeOpen() {
 	for f := range x.open {
+		if f.mender != nil {
+			_ = f.mender.Discard() // the restore has failed
+			continue
+		}
 		_ = f.file.Close() // the restore has failed, and what it made is removed
 	}
 	clear(x.open)
@@ -448,7 +480,7 @@ func (x *restorer) done(ctx context.Context, f *outFile) error {
 	}
 	x.meter.AddFiles(1)
 	f.mu.Lock()
-	file := f.file
+	file, mender, failed := f.file, f.mender, f.failed
 	f.file = nil
 	f.mu.Unlock()
 	if file == nil {
@@ -457,7 +489,11 @@ func (x *restorer) done(ctx context.Context, f *outFile) error {
 	x.mu.Lock()
 	delete(x.open, f)
 	x.mu.Unlock()
-	if err := file.Close(); err != nil {
+	end := file.Close
+	if failed && mender != nil { // what was there is better than a part
+		end = mender.Discard
+	}
+	if err := end(); err != nil {
 		return x.fileFailed(ctx, f, progress.NotRestored, err)
 	}
 	return nil

@@ -9,7 +9,8 @@ import (
 
 // Abort removes every directory that was made, from the inside out, with the
 // files in it; a directory that someone else made there meanwhile stays, and
-// with it those it lies in. It goes on after an error.
+// with it those it lies in. It goes on after an error. What was there before and
+// was replaced stays so.
 func (w *dirWriter) Abort() error {
 	w.mu.Lock()
 	done := w.done
@@ -17,6 +18,9 @@ func (w *dirWriter) Abort() error {
 	w.mu.Unlock()
 	if done {
 		return nil
+	}
+	if w.over != nil && w.over.dry {
+		return w.folders.close()
 	}
 	var first error
 	keep := func(path string, err error) {
@@ -26,11 +30,16 @@ func (w *dirWriter) Abort() error {
 	}
 	w.reopen(keep)
 	for _, state := range slices.Backward(w.order) {
-		if state.path != "" {
+		if !state.existed && state.path != "" {
 			keep(state.path, w.removeDir(state.path))
 		}
 	}
-	keep("", w.clearTop())
+	keep("", w.clearOld())
+	for _, state := range slices.Backward(w.order) {
+		if w.over != nil && state.existed {
+			keep(state.path, w.giveBack(state))
+		}
+	}
 	keep("", w.folders.close())
 	if w.created {
 		keep("", os.Remove(w.path))
@@ -85,24 +94,55 @@ func (w *dirWriter) removeDir(path string) error {
 	return errors.Join(err, parent.root.Remove(name))
 }
 
-// clearTop removes the files in the target directory: all, if the directory is
-// ours, and else those that were made.
-func (w *dirWriter) clearTop() error {
-	top, err := w.folder("")
+// clearOld removes the files in the target directory, if that is ours, and else
+// those that were made in directories which were there before.
+func (w *dirWriter) clearOld() error {
+	if w.created {
+		top, err := w.folder("")
+		if err != nil {
+			return err
+		}
+		defer w.folders.release(top)
+		return clearFolder(top)
+	}
+	var first error
+	for _, path := range w.entries {
+		// A directory has been removed, or stays with what is in it.
+		_, isDir := w.dirs[path]
+		if err := w.removeEntry(path); !isDir && err != nil && first == nil {
+			first = err
+		}
+	}
+	return first
+}
+
+func (w *dirWriter) removeEntry(path string) error {
+	above, name := splitPath(path)
+	f, err := w.folder(above)
 	if err != nil {
 		return err
 	}
-	defer w.folders.release(top)
-	if w.created {
-		return clearFolder(top)
-	}
-	for _, name := range w.entries {
-		_, isDir := w.dirs[name]
-		if err := top.root.Remove(name); !isDir && err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
+	defer w.folders.release(f)
+	if err := f.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return w.fail("abort", path, err)
 	}
 	return nil
+}
+
+// giveBack gives a directory that was there before the metadata that it had.
+func (w *dirWriter) giveBack(state *dirState) error {
+	f, err := w.folder(state.path)
+	if err != nil {
+		return err
+	}
+	defer w.folders.release(f)
+	if !state.applied {
+		if err := f.root.Chtimes(".", state.before.mtime.Time(), state.before.mtime.Time()); err != nil || !state.opened {
+			return err
+		}
+		return f.root.Chmod(".", fs.FileMode(state.before.mode&0o777))
+	}
+	return w.setFolder(f, state.before)
 }
 
 // clearFolder removes what is in f and is no directory.

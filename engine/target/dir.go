@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -20,6 +21,16 @@ import (
 // Restoring is not atomic: a crash leaves a part. Commit makes the whole
 // durable.
 //
+// With Overwrite the directory may hold something. Each entry that differs is
+// then made under a name of its own (".cairn-*.tmp") and renamed over what was
+// there, so that it is either the old or the new one, at every moment. A file of
+// 4 MiB or more of which parts are right is mended in place instead: only the
+// ranges that differ are written, and a crash leaves a mixture. Links are never
+// followed, nothing is written through a name that a file also has outside the
+// target, and what another program has open it goes on seeing. Abort removes
+// what was new; what was replaced, mended or deleted stays so. [SwapTarget] is
+// the one that gives all or nothing.
+//
 // Owners are restored by number. Owners, device nodes and attributes that only
 // the superuser may set are left out for other users, and counted. Where the
 // owner is not the one in the snapshot, the setuid and setgid bits are left
@@ -29,6 +40,22 @@ type DirTarget struct {
 
 	// NoOwner leaves every entry to the user who restores.
 	NoOwner bool
+
+	// Overwrite says what becomes of what is there already. Default: Refuse.
+	Overwrite Overwrite
+
+	// Delete removes, at Commit, what the snapshot does not hold, and lets a
+	// file take the place of a directory that is not empty. Only directories
+	// that were restored as a whole are tidied, and none that another file
+	// system is mounted on.
+	Delete bool
+
+	// DryRun writes nothing at all, and reports what would be done.
+	DryRun bool
+
+	// Report is told what became of each entry, one call at a time. It must be
+	// quick, and is called only with Overwrite or DryRun. Default: nobody.
+	Report func(Change)
 }
 
 var _ Target = (*DirTarget)(nil)
@@ -53,8 +80,17 @@ func (d *DirTarget) Begin(ctx context.Context, need Need) (Writer, error) {
 		dirs:    map[string]*dirState{},
 		links:   map[uint64]string{},
 	}
+	if d.Overwrite != Refuse || d.DryRun {
+		w.over = &overlay{
+			overwrite: d.Overwrite, remove: d.Delete && d.Overwrite != Refuse, dry: d.DryRun, report: d.Report,
+			seed: maphash.MakeSeed(), held: map[uint64]struct{}{}, inodes: map[inode]uint64{}, kept: map[uint64]bool{},
+		}
+	}
 	if err := w.begin(need); err != nil {
 		return nil, err
+	}
+	if w.over != nil {
+		return &overWriter{w}, nil
 	}
 	return w, nil
 }
@@ -66,6 +102,10 @@ func (w *dirWriter) begin(need Need) error {
 		if err := checkSpace(filepath.Dir(w.path), need); err != nil {
 			return w.fail("begin", "", err)
 		}
+		if w.over != nil && w.over.dry {
+			w.absentTop()
+			return nil
+		}
 		if err := w.makeTop(); err != nil {
 			return w.fail("mkdir", "", err)
 		}
@@ -73,6 +113,9 @@ func (w *dirWriter) begin(need Need) error {
 		return w.fail("begin", "", err)
 	case !before.IsDir():
 		return w.fail("begin", "", ErrNotDirectory)
+	case w.over != nil && w.over.overwrite != Refuse:
+		// What is needed depends on what differs: a full disk is found out
+		// while writing.
 	default:
 		if err := checkEmpty(w.path); err != nil {
 			return w.fail("begin", "", err)
@@ -114,7 +157,7 @@ func (w *dirWriter) openTop() error {
 	if err := w.lookAtTop(top); err != nil {
 		return errors.Join(err, w.folders.close())
 	}
-	state := &dirState{ready: make(chan struct{})}
+	state := &dirState{ready: make(chan struct{}), existed: !w.created, inherit: w.inherit, before: w.before}
 	if w.created {
 		state.meta = &w.before
 	}

@@ -46,9 +46,13 @@ type folders struct {
 }
 
 // newFolders returns folders below top. Its reference is never released, which
-// keeps it open.
+// keeps it open. Without top there are none.
 func newFolders(top *folder) *folders {
-	return &folders{byPath: map[string]*folder{"": top}, idle: list.New()}
+	s := &folders{byPath: map[string]*folder{}, idle: list.New()}
+	if top != nil {
+		s.byPath[""] = top
+	}
+	return s
 }
 
 // take returns the directory at path if it is open. The caller releases it.
@@ -69,6 +73,13 @@ func (s *folders) use(f *folder) {
 		f.idle = nil
 	}
 	f.refs++
+}
+
+// hold adds a reference to a directory that the caller holds already.
+func (s *folders) hold(f *folder) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.use(f)
 }
 
 // open opens the directory that is name in parent and path in the target,

@@ -24,6 +24,7 @@ type dirWriter struct {
 	inherit bool     // what is made straight in the directory gets an ACL from it
 	before  meta     // what the directory was like
 	folders *folders // open directories
+	over    *overlay // nil where only an empty target is taken
 
 	open                    atomic.Int64 // files
 	owners, devices, xattrs atomic.Uint64
@@ -32,7 +33,7 @@ type dirWriter struct {
 	done    bool       // committed or aborted
 	dirs    map[string]*dirState
 	order   []*dirState       // every directory after the one that it lies in
-	entries []string          // made in a directory that was there before
+	entries []string          // made in directories that were there before
 	links   map[uint64]string // the first name of each group of hard links
 }
 
@@ -44,6 +45,13 @@ type dirState struct {
 
 	meta    *meta // to be set at Commit; nil: none is known
 	applied bool  // meta was set, and may forbid to go on
+
+	// What follows is of a directory that was there before.
+	existed bool
+	inherit bool // what is made in it gets an ACL from it
+	opened  bool // to its owner, who had no access
+	before  meta
+	whole   bool // every entry that the snapshot has in it is held
 }
 
 // A meta is the metadata of an entry.
@@ -177,17 +185,32 @@ func (w *dirWriter) mkdir(state *dirState) {
 	above, name := splitPath(state.path)
 	parent, err := w.folder(above)
 	if err != nil {
-		state.err = err
+		state.err = w.absent(state.path, manifest.Node{Kind: manifest.Dir}, err)
+		if state.err == nil {
+			state.err = errAbsent
+		}
 		return
 	}
 	defer w.folders.release(parent)
-	if err := parent.mkdir(name); err != nil {
-		state.err = w.fail("mkdir", state.path, err)
-		return
+	exists := false
+	if w.over != nil {
+		if exists, err = w.enter(parent, name, state); err != nil {
+			state.err = w.failUnlessAbsent("mkdir", state.path, err)
+			return
+		}
+	}
+	if !exists {
+		if err := parent.mkdir(name); err != nil {
+			state.err = w.fail("mkdir", state.path, err)
+			return
+		}
 	}
 	w.mu.Lock()
 	w.order = append(w.order, state)
 	w.mu.Unlock()
+	if exists {
+		return
+	}
 	if err := w.made(parent, state.path); err != nil {
 		state.err = w.fail("mkdir", state.path, err)
 	}
@@ -196,16 +219,28 @@ func (w *dirWriter) mkdir(state *dirState) {
 // made keeps what Abort must remove one by one, and takes inherited ACLs away:
 // both concern only what lies straight in a directory that was there before.
 func (w *dirWriter) made(parent *folder, path string) error {
-	if w.created || strings.Contains(path, "/") {
+	if w.created || w.over == nil && strings.Contains(path, "/") {
 		return nil
 	}
+	above, name := splitPath(path)
 	w.mu.Lock()
-	w.entries = append(w.entries, path)
+	state := w.dirs[above]
+	if state.existed {
+		w.entries = append(w.entries, path)
+	}
 	w.mu.Unlock()
-	if w.inherit {
-		return parent.strip(path)
+	if state.inherit {
+		return parent.strip(name)
 	}
 	return nil
+}
+
+// inherits reports whether what is made at path gets an ACL from its directory.
+func (w *dirWriter) inherits(path string) bool {
+	above, _ := splitPath(path)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.dirs[above].inherit
 }
 
 // Make makes an entry.
@@ -222,11 +257,16 @@ func (w *dirWriter) Make(ctx context.Context, path string, n manifest.Node) erro
 	above, name := splitPath(path)
 	parent, err := w.folder(above)
 	if err != nil {
-		return err
+		return w.absent(path, n, err)
 	}
 	defer w.folders.release(parent)
 	if first, ok := w.first(n.Link); ok {
 		return w.link(first, parent, name, path)
+	}
+	if w.over != nil {
+		if done, err := w.makeOver(parent, name, path, n); done || err != nil {
+			return err
+		}
 	}
 	if made, err := w.makeEntry(parent, name, n); err != nil {
 		return w.fail("make", path, err)
@@ -240,6 +280,7 @@ func (w *dirWriter) Make(ctx context.Context, path string, n manifest.Node) erro
 	if err := w.setEntry(parent, name, n); err != nil {
 		return w.fail("set", path, err)
 	}
+	w.over.tell(path, n.Kind, Created)
 	return nil
 }
 
@@ -250,10 +291,18 @@ func (w *dirWriter) makeDir(path string, n manifest.Node) error {
 		w.mkdir(state)
 	}
 	<-state.ready
+	if errors.Is(state.err, errAbsent) {
+		return nil // a dry run
+	}
 	if state.err != nil {
 		return state.err
 	}
 	m := metaOf(n)
+	if state.existed && w.over != nil {
+		if err := w.lookOver(state, m); err != nil || w.over.overwrite == Never {
+			return err
+		}
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if state.meta != nil && path != "" {
@@ -311,15 +360,21 @@ func (w *dirWriter) link(first string, parent *folder, name, path string) error 
 	above, old := splitPath(first)
 	dir, err := w.folder(above)
 	if err != nil {
-		return err
+		return w.absent(path, manifest.Node{Kind: manifest.File}, err)
 	}
 	defer w.folders.release(dir)
+	if w.over != nil {
+		if done, err := w.linkOver(dir, old, parent, path); done || err != nil {
+			return err
+		}
+	}
 	if err := w.linkAt(dir, old, parent, name); err != nil {
 		return w.fail("link", path, err)
 	}
 	if err := w.made(parent, path); err != nil {
 		return w.fail("link", path, err)
 	}
+	w.over.tell(path, manifest.File, Created)
 	return nil
 }
 
@@ -334,7 +389,12 @@ func (w *dirWriter) Create(ctx context.Context, path string, n manifest.Node) (F
 	above, name := splitPath(path)
 	parent, err := w.folder(above)
 	if err != nil {
-		return nil, err
+		return w.absentFile(path, n, err)
+	}
+	if w.over != nil {
+		if f, err := w.createAny(parent, path, n); f != nil || err != nil {
+			return f, err
+		}
 	}
 	f, err := w.create(parent, name, path, n)
 	if err != nil {
@@ -346,6 +406,7 @@ func (w *dirWriter) Create(ctx context.Context, path string, n manifest.Node) (F
 	if err := w.made(parent, path); err != nil {
 		return nil, errors.Join(w.fail("create", path, err), f.Close())
 	}
+	w.over.tell(path, manifest.File, Created)
 	return f, nil
 }
 
@@ -360,12 +421,31 @@ func (w *dirWriter) Commit(ctx context.Context) error {
 	case w.open.Load() != 0:
 		return w.fail("commit", "", ErrOpenFiles)
 	}
+	if err := w.tidy(ctx); err != nil {
+		return err
+	}
+	if w.over == nil || !w.over.dry {
+		if err := w.setDirs(ctx); err != nil {
+			return err
+		}
+	}
+	w.mu.Lock()
+	w.done = true
+	w.mu.Unlock()
+	if err := w.folders.close(); err != nil {
+		return w.fail("close", "", err)
+	}
+	return nil
+}
+
+// setDirs gives the directories their metadata and makes everything durable.
+func (w *dirWriter) setDirs(ctx context.Context) error {
 	// What is inside goes first: afterwards it may not be accessible.
 	for _, state := range slices.Backward(w.order) {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if state.meta == nil {
+		if state.meta == nil && !state.opened {
 			continue
 		}
 		if err := w.setDir(state); err != nil {
@@ -374,12 +454,6 @@ func (w *dirWriter) Commit(ctx context.Context) error {
 	}
 	if err := w.sync(); err != nil {
 		return w.fail("sync", "", err)
-	}
-	w.mu.Lock()
-	w.done = true
-	w.mu.Unlock()
-	if err := w.folders.close(); err != nil {
-		return w.fail("close", "", err)
 	}
 	return nil
 }
@@ -391,5 +465,12 @@ func (w *dirWriter) setDir(state *dirState) error {
 	}
 	defer w.folders.release(f)
 	state.applied = true
+	switch {
+	case state.meta == nil:
+		return f.root.Chmod(".", fs.FileMode(state.before.mode&0o777))
+	case w.over != nil && state.existed:
+		_, err := w.adjustFolder(f, *state.meta, false)
+		return err
+	}
 	return w.setFolder(f, *state.meta)
 }
