@@ -26,12 +26,7 @@ func readFull(ctx context.Context, b backend.Backend, key backend.Key, off int64
 	}
 	_, err = io.ReadFull(r, buf)
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		// A body that breaks off says nothing about the object.
-		if size := backend.BodySize(r); size >= int64(len(buf)) {
-			err = fmt.Errorf("%w: %w", backend.ErrUnavailable, io.ErrUnexpectedEOF)
-		} else {
-			err = errShort
-		}
+		err = errShort
 	}
 	if err = errors.Join(err, r.Close()); err != nil {
 		return fmt.Errorf("get %s: %w", key, err)
@@ -83,7 +78,7 @@ func (s *Store) load(ctx context.Context, want func(log.SegmentInfo) bool) error
 	if !errors.Is(err, index.ErrDamaged) {
 		return err
 	}
-	if err := s.rebuild(err); err != nil {
+	if err := s.reset(err); err != nil {
 		return err
 	}
 	return s.loadMissing(ctx, want)
@@ -116,9 +111,22 @@ func (s *Store) loadMissing(ctx context.Context, want func(log.SegmentInfo) bool
 	return s.opts.Index.SetTag(index.Tag{N: head.N, Hash: head.Hash})
 }
 
-// rebuild empties an index that failed, so that the next load fills it.
-func (s *Store) rebuild(cause error) error {
+// rebuild empties an index that failed, so that the next load fills it. It does
+// nothing if someone else did so since the caller looked, when seen was the
+// number of resets: else two who miss something would undo each other's loads.
+func (s *Store) rebuild(seen uint64, cause error) error {
+	s.loadMu.Lock()
+	defer s.loadMu.Unlock()
+	if s.resets.Load() != seen {
+		return nil
+	}
+	return s.reset(cause)
+}
+
+// reset empties the index. The caller holds loadMu.
+func (s *Store) reset(cause error) error {
 	s.opts.Logger.Warn("the index is damaged and is built anew", "error", cause)
+	s.resets.Add(1)
 	return s.opts.Index.Reset()
 }
 

@@ -83,11 +83,16 @@ func (ss *Session) add(ctx context.Context, b *block, encoded []byte, v *pack.Ve
 	if err != nil {
 		return err
 	}
-	err = w.Add(b.chunks, encoded, v)
-	if errors.Is(err, pack.ErrVerify) {
-		// What the compressor made cannot be read back; the bytes themselves can.
-		ss.store.opts.Logger.Warn("a block did not survive compression and is stored as it is", "error", err)
-		err = w.Add(b.chunks, codec.AppendRaw(nil, b.raw), v)
+	err = ss.addTo(w, b, encoded, v)
+	for errors.Is(err, pack.ErrFull) && !w.Empty() {
+		// The table is full: very many chunks that compress to nearly nothing.
+		if err := ss.finish(ctx, w); err != nil {
+			return err
+		}
+		if w, err = ss.takePack(b.kind); err != nil {
+			return err
+		}
+		err = ss.addTo(w, b, encoded, v)
 	}
 	if err != nil {
 		return err
@@ -101,6 +106,17 @@ func (ss *Session) add(ctx context.Context, b *block, encoded []byte, v *pack.Ve
 	}
 	ss.givePack(b.kind, w)
 	return nil
+}
+
+// addTo adds an encoded block to a pack.
+func (ss *Session) addTo(w *pack.Writer, b *block, encoded []byte, v *pack.Verifier) error {
+	err := w.Add(b.chunks, encoded, v)
+	if errors.Is(err, pack.ErrVerify) {
+		// What the compressor made cannot be read back; the bytes themselves can.
+		ss.store.opts.Logger.Warn("a block did not survive compression and is stored as it is", "error", err)
+		err = w.Add(b.chunks, codec.AppendRaw(nil, b.raw), v)
+	}
+	return err
 }
 
 func slot(kind seal.Kind) int {
@@ -445,6 +461,8 @@ func (ss *Session) needsWith(first uint64, n int) (needs, own log.Ranges) {
 // cannot take them, the claims stay and the next session loads the segment.
 func (ss *Session) remember(p pending, pos log.Position) {
 	x := ss.store.opts.Index
+	ss.store.loadMu.Lock() // or a reset could come between entries and mark
+	defer ss.store.loadMu.Unlock()
 	err := func() error {
 		var entries []index.Entry
 		for i, t := range p.tables {

@@ -23,6 +23,7 @@ func (s *Store) Find(ctx context.Context, ids []chunk.ID) ([]index.Place, error)
 	places := make([]index.Place, len(ids))
 	found := make([]bool, len(ids))
 	for attempt := 0; ; attempt++ {
+		seen := s.resets.Load()
 		err := s.lookup(ids, places, found)
 		missing := -1
 		for i := range found {
@@ -43,7 +44,7 @@ func (s *Store) Find(ctx context.Context, ids []chunk.ID) ([]index.Place, error)
 				return nil, err // a log with a problem is read as far as it goes
 			}
 		case 1: // the index may have lost it
-			if err := s.rebuild(errors.Join(err, errNoPlace)); err != nil {
+			if err := s.rebuild(seen, errors.Join(err, errNoPlace)); err != nil {
 				return nil, err
 			}
 		default:
@@ -176,9 +177,6 @@ func (s *Store) Cut(r *Reader, block []byte, id chunk.ID, p index.Place) ([]byte
 	info, _ := s.packInfo(p.Pack)
 	return nil, s.corruptAt(info, p, id, errors.New("the bytes do not match the chunk's name"))
 }
-
-// Is reports whether data is the chunk that id names.
-func (r *Reader) Is(data []byte, id chunk.ID) bool { return r.hash.Sum(data) == id }
 
 func (s *Store) corruptAt(info log.PackInfo, p index.Place, id chunk.ID, err error) error {
 	return &CorruptError{Object: string(layout.Pack(info.ID)), Offset: int64(p.Offset), ID: id, Err: err}

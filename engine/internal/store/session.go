@@ -177,7 +177,9 @@ func (ss *Session) admit(ctx context.Context, id chunk.ID) (store bool, number u
 	}
 	number, found, err := ss.store.stored(ctx, id)
 	if err != nil {
-		ss.claims.drop(id)
+		// Others may have taken this claim for the chunk: nothing may be
+		// recorded any more that could name it.
+		ss.stop(err)
 		return false, 0, err
 	}
 	if found {
@@ -189,9 +191,10 @@ func (ss *Session) admit(ctx context.Context, id chunk.ID) (store bool, number u
 
 // stored asks whether a new snapshot may rely on a stored copy of the chunk.
 func (s *Store) stored(ctx context.Context, id chunk.ID) (number uint64, found bool, err error) {
+	seen := s.resets.Load()
 	p, found, err := s.opts.Index.Lookup(id)
 	if err != nil {
-		if err := s.rebuild(err); err != nil {
+		if err := s.rebuild(seen, err); err != nil {
 			return 0, false, err
 		}
 		if err := s.LoadAll(ctx); err != nil {
@@ -409,10 +412,11 @@ func (ss *Session) Drain(ctx context.Context) error {
 // Abort ends a session that is not committed. Packs that are stored are
 // recorded if that is quick, so that the next run need not send them again.
 func (ss *Session) Abort(ctx context.Context) {
-	if ss.end() {
+	ended := ss.end()
+	ss.stop(errAborted) // also releases the context
+	if ended {
 		return
 	}
-	ss.stop(errAborted)
 	_ = ss.group.Wait() // the caller has the error that made it abort
 	if ss.opts.Dry {
 		return

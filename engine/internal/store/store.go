@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 
 	"github.com/cairn-backup/cairn/backend"
 	"github.com/cairn-backup/cairn/chunk"
@@ -100,7 +101,8 @@ func (l Limits) withDefaults() Limits {
 type Store struct {
 	opts Options
 
-	loadMu sync.Mutex // one load of segments at a time
+	loadMu sync.Mutex    // held by who fills or empties the index
+	resets atomic.Uint64 // of the index
 
 	mu      sync.Mutex // guards what follows
 	openers map[birth]*seal.Opener
