@@ -26,7 +26,12 @@ func readFull(ctx context.Context, b backend.Backend, key backend.Key, off int64
 	}
 	_, err = io.ReadFull(r, buf)
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		err = errShort
+		// A body that breaks off says nothing about the object.
+		if size := backend.BodySize(r); size >= int64(len(buf)) {
+			err = fmt.Errorf("%w: %w", backend.ErrUnavailable, io.ErrUnexpectedEOF)
+		} else {
+			err = errShort
+		}
 	}
 	if err = errors.Join(err, r.Close()); err != nil {
 		return fmt.Errorf("get %s: %w", key, err)

@@ -178,6 +178,9 @@ func (s *Store) Cut(r *Reader, block []byte, id chunk.ID, p index.Place) ([]byte
 	return nil, s.corruptAt(info, p, id, errors.New("the bytes do not match the chunk's name"))
 }
 
+// Is reports whether data is the chunk that id names.
+func (r *Reader) Is(data []byte, id chunk.ID) bool { return r.hash.Sum(data) == id }
+
 func (s *Store) corruptAt(info log.PackInfo, p index.Place, id chunk.ID, err error) error {
 	return &CorruptError{Object: string(layout.Pack(info.ID)), Offset: int64(p.Offset), ID: id, Err: err}
 }
