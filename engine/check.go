@@ -54,7 +54,8 @@ type checker struct {
 	opts  CheckOptions
 	meter *progress.Meter
 
-	packs  map[uint64]log.PackInfo // live
+	packs  map[uint64]log.PackInfo // live when the check began
+	snaps  []*log.SnapshotInfo     // visible then
 	tables map[uint64]pack.Table   // from the segments; nil once not needed
 	index  *index.Index
 	store  *store.Store
@@ -129,6 +130,7 @@ func (c *checker) checkLog(ctx context.Context) error {
 		for n, info := range st.Packs() {
 			c.packs[n] = info
 		}
+		c.snaps = slices.Collect(st.Snapshots())
 		for range st.Sessions() {
 			sessions++
 		}

@@ -119,13 +119,9 @@ func sameTable(a, b pack.Table) bool {
 // checkSnapshots walks the tree of every snapshot: each chunk must have a place
 // in a pack that is there and that the snapshot's needs name.
 func (c *checker) checkSnapshots(ctx context.Context) error {
-	infos, err := c.repo.snapshotInfos(ctx)
-	if err != nil {
-		return err
-	}
-	c.report.Snapshots = uint64(len(infos))
+	c.report.Snapshots = uint64(len(c.snaps))
 	seen := make(map[chunk.ID]log.Ranges)
-	for _, info := range infos {
+	for _, info := range c.snaps {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}

@@ -341,3 +341,38 @@ func TestFirstErrorEndsBackup(t *testing.T) {
 		}
 	}
 }
+
+// onList calls f once, before the packs are listed.
+type onList struct {
+	backend.Backend
+	f func()
+}
+
+func (b *onList) List(ctx context.Context, prefix backend.Key) iter.Seq2[backend.Info, error] {
+	if f := b.f; f != nil && prefix == layout.Packs {
+		b.f = nil
+		f()
+	}
+	return b.Backend.List(ctx, prefix)
+}
+
+// TestCheckWhileOthersWrite says that a snapshot that is published during a
+// check is no damage.
+func TestCheckWhileOthersWrite(t *testing.T) {
+	b, key := &onList{Backend: mem.New()}, newKeyFile(t)
+	src := &memSource{files: map[string][]byte{"a": noise(1, 100_000)}}
+	r, other := openSmall(t, b, key), openSmall(t, b.Backend, key)
+	if _, err := r.Backup(t.Context(), src, BackupOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	b.f = func() {
+		src.files["b"] = noise(2, 100_000)
+		if _, err := other.Backup(t.Context(), src, BackupOptions{}); err != nil {
+			t.Error(err)
+		}
+	}
+	report, err := r.Check(t.Context(), CheckOptions{Depth: DepthData})
+	if err != nil || len(report.Findings) > 0 {
+		t.Errorf("%v, findings %v", err, report.Findings)
+	}
+}
