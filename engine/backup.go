@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/user"
 	"runtime"
@@ -54,7 +55,18 @@ func (r *Repository) Backup(ctx context.Context, src source.Source, opts BackupO
 	if err != nil {
 		return report, fmt.Errorf("backup: %w", err)
 	}
-	defer func() { err = errors.Join(err, view.Close()) }()
+	defer func() {
+		closeErr := view.Close()
+		if err != nil {
+			err = errors.Join(err, closeErr)
+		} else if closeErr != nil { // what was published stays published
+			r.opts.Logger.Warn("the source was not closed properly after a backup", "error", closeErr)
+		}
+	}()
+	if labels := source.Labels(view); len(labels) > 0 {
+		maps.Copy(labels, opts.Labels) // the caller's win
+		opts.Labels = labels
+	}
 	b := &backup{repo: r, view: view, info: view.Info(), opts: opts, meter: m}
 	for attempt := 1; ; attempt++ {
 		b.began = time.Now()

@@ -27,7 +27,7 @@ type BackupOptions struct {
 	User   string            // default: the user's name
 	Time   time.Time         // start to record in place of the clock's; default: now
 	Tags   []string          // at most 1,000, each 1 to 255 bytes
-	Labels map[string]string // for the embedder's own use; stored under the meta key
+	Labels map[string]string // for the embedder's own use, beside those of the source (source.Labeler); stored under the meta key
 
 	// Parent is the snapshot to compare with. Default: the newest of the same
 	// host, name and roots, and what an interrupted backup of them left.

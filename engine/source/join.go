@@ -7,7 +7,9 @@ import (
 	"io"
 	"io/fs"
 	"iter"
+	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/cairn-backup/cairn/manifest"
@@ -51,7 +53,10 @@ type joinRoot struct {
 	inner string // the name that the part knows it by
 }
 
-var _ Completer = (*joinView)(nil)
+var (
+	_ Completer = (*joinView)(nil)
+	_ Labeler   = (*joinView)(nil)
+)
 
 // arrange names the roots so that no two are called the same.
 func (v *joinView) arrange() {
@@ -151,6 +156,26 @@ func (v *joinView) Complete(ctx context.Context, path string, n *manifest.Node) 
 		return err
 	}
 	return Complete(ctx, part, inner, n)
+}
+
+// Labels returns the labels of all parts. A key that an earlier part has taken
+// gets a number: key, key.2, key.3.
+func (v *joinView) Labels() map[string]string {
+	all := map[string]string{}
+	for _, part := range v.parts {
+		labels := Labels(part)
+		for _, key := range slices.Sorted(maps.Keys(labels)) {
+			name := key
+			for n := 2; ; n++ {
+				if _, taken := all[name]; !taken {
+					break
+				}
+				name = key + "." + strconv.Itoa(n)
+			}
+			all[name] = labels[key]
+		}
+	}
+	return all
 }
 
 // Finish finishes every part.

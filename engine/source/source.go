@@ -115,6 +115,22 @@ func Complete(ctx context.Context, v View, path string, n *manifest.Node) error 
 	return nil
 }
 
+// A Labeler is a [View] that has something to say of what it shows, beyond what
+// nodes hold.
+type Labeler interface {
+	// Labels returns labels for the snapshot: keys of at most 256 bytes, values
+	// of at most 4096. They never change. The caller owns the map.
+	Labels() map[string]string
+}
+
+// Labels returns the labels of v if it is a [Labeler], and else nil.
+func Labels(v View) map[string]string {
+	if l, ok := v.(Labeler); ok {
+		return l.Labels()
+	}
+	return nil
+}
+
 // Again is what an open file may implement: another look at it.
 type Again interface {
 	// Again returns the node of the open file as it is now, without name,
