@@ -376,3 +376,22 @@ func TestCheckWhileOthersWrite(t *testing.T) {
 		t.Errorf("%v, findings %v", err, report.Findings)
 	}
 }
+
+// badClose is a source whose view cannot be closed properly.
+type badClose struct{ *memSource }
+
+func (s badClose) Open(context.Context) (source.View, error) { return s, nil }
+func (s badClose) Close() error                              { return errors.New("cannot close") }
+
+// TestCloseAfterCommit says that once a snapshot is visible no error says that
+// there is none.
+func TestCloseAfterCommit(t *testing.T) {
+	r := openSmall(t, mem.New(), newKeyFile(t))
+	rep, err := r.Backup(t.Context(), badClose{&memSource{files: map[string][]byte{"a": {1}}}}, BackupOptions{})
+	if err != nil {
+		t.Error(err)
+	}
+	if _, err := r.Snapshot(t.Context(), rep.Snapshot.ID.String()); err != nil {
+		t.Error(err)
+	}
+}
