@@ -28,6 +28,11 @@ type Config struct {
 	// pack. The buffer grows geometrically up to it and slowly beyond.
 	// Default: 16 MiB.
 	Target int
+
+	// Buffer is memory for the pack, of any content, such as the object of a
+	// pack that is stored: the Writer takes ownership of it. Default: it is
+	// allocated as the pack grows.
+	Buffer []byte
 }
 
 // A Writer builds one pack in memory: one buffer, and the table. It is for one
@@ -65,7 +70,11 @@ func newWriter(c Config, sealer *seal.Writer) (*Writer, error) {
 		newVerifier: func() (*Verifier, error) { return NewVerifier(c.Hash) },
 		target:      min(c.Target, MaxSize),
 	}
-	w.buf = sealer.Header().Append(make([]byte, 0, 64<<10))
+	w.buf = c.Buffer[:0]
+	if cap(w.buf) == 0 {
+		w.buf = make([]byte, 0, 64<<10)
+	}
+	w.buf = sealer.Header().Append(w.buf)
 	w.buf = append(w.buf, make([]byte, placeSize)...)
 	w.size = 3 * binary.MaxVarintLen32 // version and the two counts
 	return w, nil
