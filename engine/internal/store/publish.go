@@ -23,6 +23,9 @@ const (
 	// in a known stream would tell what the stream is.
 	minPack = 12 << 20
 	maxPack = 20 << 20
+	// meanPack is how large the buffer of a pack is made, in bytes. Few packs
+	// are larger, since the size is drawn again after each block.
+	meanPack = 16 << 20
 	// maxMetaPack bounds packs of tree pages, which are read by pieces.
 	maxMetaPack = 4 << 20
 )
@@ -64,7 +67,14 @@ func (ss *Session) seal(ctx context.Context) error {
 			return nil // closed: all is sealed
 		}
 		encoded = enc.Encode(encoded[:0], b.raw)
-		if err := ss.add(ctx, b, encoded, v); err != nil {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case ss.packing <- struct{}{}:
+		}
+		err := ss.add(ctx, b, encoded, v)
+		<-ss.packing
+		if err != nil {
 			return err
 		}
 		ss.free.Put(b)
@@ -135,9 +145,19 @@ func (ss *Session) takePack(kind seal.Kind) (*pack.Writer, error) {
 		ss.mu.Unlock()
 		return w, nil
 	}
+	spare := &ss.spare[slot(kind)]
+	var buf []byte
+	if n := len(*spare); n > 0 {
+		buf = (*spare)[n-1]
+		*spare = (*spare)[:n-1]
+	}
 	ss.mu.Unlock()
 	o := ss.store.opts
-	return pack.NewWriter(pack.Config{Key: o.Keys.Data(0), Kind: kind, Repository: o.Repository, Hash: o.Keys.Chunk})
+	targets := [...]int{meanPack, maxMetaPack}
+	return pack.NewWriter(pack.Config{
+		Key: o.Keys.Data(0), Kind: kind, Repository: o.Repository, Hash: o.Keys.Chunk,
+		Target: targets[slot(kind)], Buffer: buf,
+	})
 }
 
 func (ss *Session) givePack(kind seal.Kind, w *pack.Writer) {
@@ -219,6 +239,8 @@ func (ss *Session) put(ctx context.Context, p pack.Pack) error {
 	}
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
+	spare := &ss.spare[slot(p.Header.Kind)]
+	*spare = append(*spare, p.Object) // Put does not retain it
 	ss.pending = append(ss.pending, PackTable{Pack: p.ID, Size: size, Table: p.Table})
 	ss.infos = append(ss.infos, log.PackInfo{
 		ID: p.ID, Kind: p.Header.Kind, Generation: p.Header.Generation, Salt: p.Header.Salt,

@@ -47,6 +47,7 @@ type Session struct {
 	done    <-chan struct{} // closed when the session failed or was aborted
 	cause   func() error
 	work    chan *block
+	packing chan struct{} // a token for each goroutine that may have a pack in hand
 	packs   chan pack.Pack
 	sealers sync.WaitGroup
 	drained bool
@@ -67,6 +68,7 @@ type Session struct {
 
 	mu        sync.Mutex // guards what follows
 	open      [2][]*pack.Writer
+	spare     [2][][]byte // buffers of packs that were put
 	pending   []PackTable // put, not yet in the log
 	infos     []log.PackInfo
 	waiting   uint64 // bytes of pending
@@ -128,6 +130,9 @@ func (s *Store) Begin(ctx context.Context, opts SessionOptions) (*Session, error
 	ss.group, ss.stop, ss.done = group, stop, runCtx.Done()
 	ss.cause = func() error { return context.Cause(runCtx) }
 	ss.work = make(chan *block)
+	// A block takes longer to be compressed than to be sealed and verified, so
+	// that half as many packs as workers keep all of them busy.
+	ss.packing = make(chan struct{}, (s.opts.Workers+1)/2)
 	ss.packs = make(chan pack.Pack)
 	if opts.Dry {
 		return ss, nil
@@ -298,7 +303,14 @@ func (b *block) add(id chunk.ID, data []byte) {
 
 func (ss *Session) newBlock(kind seal.Kind) *block {
 	b := ss.free.Get().(*block) //nolint:errcheck // the pool holds nothing else
-	b.kind, b.raw, b.chunks = kind, b.raw[:0], nil
+	if b.raw == nil {
+		n := metaBlockSize
+		if kind == seal.KindDataPack {
+			n = ss.store.opts.Limits.Block
+		}
+		b.raw = make([]byte, 0, n)
+	}
+	b.kind, b.raw, b.chunks = kind, b.raw[:0], b.chunks[:0]
 	return b
 }
 
