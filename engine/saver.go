@@ -169,6 +169,11 @@ func (s *saver) saveDir(ctx context.Context, path string, d *openDir, parentDirs
 
 // saveEntry begins to save one entry of a directory.
 func (s *saver) saveEntry(ctx context.Context, path string, d *openDir, n manifest.Node, old *oldDirs) error {
+	// Before what is below it is walked: "" and "." would lead here again, for
+	// ever, and ".." out of the source.
+	if err := manifest.CheckName(n.Name); err != nil {
+		return err
+	}
 	match, err := old.match(n.Name)
 	if err != nil {
 		return err

@@ -105,6 +105,15 @@ func (c *Content) check(size uint64) error {
 	return nil
 }
 
+// CheckName returns an error that wraps [ErrInvalid] if s cannot be the name of
+// an entry: it is empty, longer than MaxName, "." or "..", or holds a slash or NUL.
+func CheckName(s string) error {
+	if err := checkName(s); err != nil {
+		return fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	return nil
+}
+
 // checkName reports why s cannot be the name of an entry. A name with a slash,
 // or "..", would let a restore write outside its target.
 func checkName(s string) error {
