@@ -70,6 +70,9 @@ func (r *Repository) restore(ctx context.Context, id manifest.ID, dst target.Tar
 	m.SetPhase(progress.Write)
 	x := &restorer{repo: r, snap: snap, out: w, opts: opts, meter: m, pick: pick, report: &report}
 	x.update, _ = w.(target.Updater)
+	if _, ok := w.(target.Sequential); ok {
+		x.seq = new(sequence)
+	}
 	if err := x.run(ctx); err != nil {
 		if r.forgotten(id) {
 			err = errors.Join(ErrForgotten, err)
@@ -125,10 +128,20 @@ func (x *restorer) run(ctx context.Context) error {
 	for range x.repo.opts.Workers {
 		g.Go(func() error { return x.work(ctx) })
 	}
+	if x.seq != nil {
+		x.seq.full, x.seq.zeros = make(chan sequence), make([]byte, 256<<10)
+		g.Go(func() error { return x.writeSequence(ctx) })
+	}
 	g.Go(func() error {
 		defer close(x.jobs)
+		if x.seq != nil {
+			defer close(x.seq.full)
+		}
 		if err := x.roots(ctx); err != nil {
 			return err
+		}
+		if x.seq != nil {
+			return x.flushSequence(ctx)
 		}
 		if err := x.flush(ctx); err != nil {
 			return err
@@ -186,10 +199,16 @@ func (x *restorer) entry(ctx context.Context, path string, n *manifest.Node) err
 		f := &outFile{path: path, node: *n}
 		if n.Link != 0 {
 			if first := x.links[n.Link]; first != nil {
+				if x.seq != nil {
+					return x.inSequence(ctx, step{path: path, node: n, first: first})
+				}
 				x.later = append(x.later, link{path: path, node: *n, first: first})
 				return nil
 			}
 			x.links[n.Link] = f
+		}
+		if x.seq != nil {
+			return x.fileInSequence(ctx, f)
 		}
 		return x.planFile(ctx, f)
 	default:
@@ -224,6 +243,9 @@ func (x *restorer) whole(path string) {
 
 // make writes an item that is no regular file.
 func (x *restorer) make(ctx context.Context, path string, n *manifest.Node) error {
+	if x.seq != nil {
+		return x.inSequence(ctx, step{path: path, node: n})
+	}
 	x.meter.AddFiles(1)
 	if err := x.out.Make(ctx, path, *n); err != nil {
 		return x.failed(ctx, path, progress.NotRestored, err)

@@ -45,6 +45,7 @@ type restorer struct {
 	links  map[uint64]*outFile // the first name of each group that was planned
 	later  []link              // further names
 	window []ref
+	seq    *sequence  // in place of the window, if the target is a stream
 	files  int        // in the window, with more than one chunk
 	inline []*outFile // in the window, without chunks
 
@@ -70,7 +71,8 @@ type ref struct {
 	id    chunk.ID
 	place index.Place
 
-	settled bool // nothing is left to do
+	settled bool  // nothing is left to do
+	slot    *slot // where the chunk goes if it is not written right away
 }
 
 // An outFile is a file that is being written: created by the first who writes
@@ -78,6 +80,7 @@ type ref struct {
 type outFile struct {
 	path string
 	node manifest.Node
+	at   uint64       // written to a stream so far
 	todo atomic.Int64 // references, and one while it is being planned
 
 	mu     sync.Mutex // guards what follows
@@ -239,6 +242,10 @@ func (x *restorer) locateSome(ctx context.Context, refs []ref, ids []chunk.ID) (
 			left = append(left, r)
 			continue
 		}
+		if r.slot != nil {
+			r.slot.err = &store.CorruptError{ID: r.id, Offset: -1, Err: errNoPlace}
+			continue
+		}
 		if err := x.abandon(ctx, r.file, progress.Damaged, &store.CorruptError{ID: r.id, Offset: -1, Err: errNoPlace}); err != nil {
 			return nil, err
 		}
@@ -389,6 +396,10 @@ func (x *restorer) writeBlock(ctx context.Context, r *store.Reader, block []byte
 		if err == nil && uint64(len(data)) != f.size {
 			err = &store.CorruptError{ID: f.id, Offset: -1, Err: errLength}
 		}
+		if f.slot != nil {
+			f.slot.data, f.slot.err = slices.Clone(data), err
+			continue
+		}
 		if err == nil {
 			what = progress.NotRestored
 			err = x.write(ctx, f, data)
@@ -452,8 +463,8 @@ func (x *restorer) create(ctx context.Context, f *outFile) (target.File, error) 
 // have ended.
 func (x *restorer) closeOpen() {
 	for f := range x.open {
-		if f.mender != nil {
-			_ = f.mender.Discard() // the restore has failed
+		if d, ok := f.file.(target.Discarder); ok {
+			_ = d.Discard() // the restore has failed
 			continue
 		}
 		_ = f.file.Close() // the restore has failed, and what it made is removed

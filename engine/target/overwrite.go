@@ -119,6 +119,9 @@ type Updater interface {
 type Mender interface {
 	File
 
+	// Discard leaves what was there as far as it was not written over.
+	Discarder
+
 	// Mend returns the size of the old content in bytes. ReadAt reads it from
 	// then on, save what was written over. It comes before every other call.
 	Mend() int64
@@ -129,10 +132,6 @@ type Mender interface {
 	// Zero makes n bytes at off zeros, as a hole if it can. They may lie
 	// beyond the old content.
 	Zero(off, n int64) error
-
-	// Discard comes in place of Close, and leaves what was there as far as it
-	// was not written over.
-	Discard() error
 }
 
 // An overlay is what a dirWriter knows of what was there before.
