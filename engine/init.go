@@ -9,6 +9,7 @@ import (
 	"sort"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"crypto/rand"
 
@@ -153,7 +154,7 @@ func explainForeign(object []byte, err error) error {
 		return err
 	case bytes.HasPrefix(object, []byte("[repository]")):
 		return fmt.Errorf("this is a borg repository: %w", ErrNoRepository)
-	case errors.Is(err, seal.ErrNotCairn) && len(object) < 4096 && !bytes.Contains(object, []byte("\n")):
+	case errors.Is(err, seal.ErrNotCairn) && len(object) < 4096 && len(object) > 0 && !utf8.Valid(object):
 		// restic keeps an object of that name as well, encrypted without a header.
 		return fmt.Errorf("the object %q is no Cairn config (a restic repository has one, too): %w", layout.Config, ErrNoRepository)
 	case errors.Is(err, seal.ErrNotCairn):
