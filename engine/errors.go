@@ -18,6 +18,11 @@ var (
 	ErrWrongKey     = keys.ErrWrongKey
 	ErrNewerFormat  = seal.ErrNewerFormat
 
+	// ErrNoSecret: a secret is empty or unusable: no passphrase, a file that
+	// holds no key or a protected one, a public key where a private one is
+	// needed.
+	ErrNoSecret = keys.ErrNoSecret
+
 	// ErrExpensiveSlot: a key slot asks for more stretching than is allowed,
 	// and was refused before any memory was taken.
 	ErrExpensiveSlot = keys.ErrExpensiveSlot

@@ -43,6 +43,9 @@ func Init(ctx context.Context, b backend.Backend, s Secret, opts InitOptions) er
 	if err != nil {
 		return fmt.Errorf("init: %w", err)
 	}
+	if err := secret.CanOpen(); err != nil {
+		return fmt.Errorf("init: %w", err) // or nobody has tried what opens it
+	}
 	if opts.Label == "" {
 		opts.Label = "first"
 	}
@@ -220,7 +223,7 @@ func openSlot(object []byte, id keys.RepositoryID, secret keys.Secret) (keys.Roo
 	if err != nil {
 		return keys.Root{}, err
 	}
-	if slot.Repository != id || slot.Type != secret.Type() {
+	if slot.Repository != id || !secret.Fits(slot.Type) {
 		return keys.Root{}, ErrWrongKey
 	}
 	return keys.OpenSlot(object, id, secret)

@@ -33,8 +33,12 @@ func (r *Repository) Keys(ctx context.Context) iter.Seq2[KeySlot, error] {
 }
 
 // AddKey makes a slot by which s opens the repository as well, and returns its
-// ID. It is durable when AddKey returns.
+// ID. It is durable when AddKey returns, and was tried, unless s is a PublicKey:
+// then only who has the private key can tell whether it opens.
 func (r *Repository) AddKey(ctx context.Context, s Secret, label string) (string, error) {
+	if s == nil {
+		return "", fmt.Errorf("add key: %w", ErrNoSecret)
+	}
 	if err := r.writable(); err != nil {
 		return "", fmt.Errorf("add key: %w", err)
 	}
@@ -47,8 +51,10 @@ func (r *Repository) AddKey(ctx context.Context, s Secret, label string) (string
 		return "", fmt.Errorf("add key: %w", err)
 	}
 	// What was made must open before anyone relies on it.
-	if root, err := keys.OpenSlot(object, r.id, secret); err != nil || root != r.keys.Root() {
-		return "", errors.Join(errors.New("add key: the new slot does not open"), err)
+	if secret.CanOpen() == nil {
+		if root, err := keys.OpenSlot(object, r.id, secret); err != nil || root != r.keys.Root() {
+			return "", errors.Join(errors.New("add key: the new slot does not open"), err)
+		}
 	}
 	key := layout.Slot(name)
 	if err := r.meter.Put(ctx, key, object); err != nil {

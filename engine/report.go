@@ -135,5 +135,5 @@ type CheckReport struct {
 type KeySlot struct {
 	ID    string // names the slot in RemoveKey; a unique prefix does as well
 	Label string
-	Type  string // "passphrase", "x25519"
+	Type  string // "passphrase", "x25519", "ssh"
 }

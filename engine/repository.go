@@ -70,6 +70,9 @@ func (r *Repository) unlock(ctx context.Context, s Secret) error {
 	if err != nil {
 		return err
 	}
+	if err := secret.CanOpen(); err != nil {
+		return err
+	}
 	root, err := openSlots(ctx, r.meter, r.id, secret)
 	if err != nil {
 		return err

@@ -10,8 +10,8 @@ import (
 	"github.com/cairn-backup/cairn/engine/internal/keys"
 )
 
-// A Secret opens a repository. It is made by Passphrase, KeyFile or Identity
-// and never shows what it holds.
+// A Secret opens a repository. It is made by Passphrase, KeyFile, SSHKey,
+// Identity or PublicKey, and never shows what it holds.
 type Secret interface {
 	// secret returns how the secret opens and makes slots.
 	secret(ctx context.Context) (keys.Secret, error)
@@ -39,8 +39,25 @@ func KeyFile(path string) Secret {
 	return secretFunc(func(context.Context) (keys.Secret, error) { return keys.File(path) })
 }
 
-// Identity opens by age identities. Init needs at least one X25519 identity,
-// since it wraps the repository's key for it.
+// SSHKey opens by the SSH private key in the file at path, read at Open: Ed25519,
+// or RSA of at least 2,048 bits. One that is protected by a passphrase is
+// refused with ErrNoSecret, since nobody may be there to ask. The store sees a
+// hash of the public key, 32 bits, in the slot.
+func SSHKey(path string) Secret {
+	return secretFunc(func(context.Context) (keys.Secret, error) { return keys.SSHFile(path) })
+}
+
+// PublicKey is for AddKey: it lets whoever has the private key open the
+// repository. The text is an age recipient (age1...) or one line as in an SSH
+// .pub file (ssh-ed25519 ..., ssh-rsa ...). Init and Open refuse it with
+// ErrNoSecret.
+func PublicKey(text string) Secret {
+	return secretFunc(func(context.Context) (keys.Secret, error) { return keys.PublicKey(text) })
+}
+
+// Identity opens by age identities: those of X25519, those of package agessh,
+// and others, which can open slots and not make them. Init needs at least one
+// that can.
 func Identity(ids ...age.Identity) Secret {
 	return secretFunc(func(context.Context) (keys.Secret, error) { return keys.Identities(ids) })
 }

@@ -7,9 +7,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"filippo.io/age"
+	"filippo.io/age/agessh"
 )
 
 const (
@@ -22,15 +24,24 @@ const (
 	maxKeyFile = 1 << 20
 )
 
-// A Secret opens slots and makes new ones.
+// A Secret opens slots and makes new ones. That of a public key only makes them.
 type Secret struct {
-	slotType   string
+	slotType   string          // of the slots that it makes
+	recipients []age.Recipient // all of type slotType
 	identities []age.Identity
-	recipients []age.Recipient
+	opens      []string // types of slots that the identities may fit
 }
 
-// Type is the type of slot that the secret opens.
-func (s Secret) Type() string { return s.slotType }
+// Fits reports whether a slot of that type is worth an attempt.
+func (s Secret) Fits(slotType string) bool { return slices.Contains(s.opens, slotType) }
+
+// CanOpen returns nil, or ErrNoSecret if s can make slots only.
+func (s Secret) CanOpen() error {
+	if len(s.identities) == 0 {
+		return fmt.Errorf("%w: a public key opens nothing, give the private key that belongs to it", ErrNoSecret)
+	}
+	return nil
+}
 
 // String shows nothing of the secret.
 func (Secret) String() string { return redacted }
@@ -60,7 +71,10 @@ func Passphrase(p string) (Secret, error) {
 		return Secret{}, fmt.Errorf("passphrase: %w", err)
 	}
 	id.SetMaxWorkFactor(maxLogN)
-	return Secret{slotType: TypePassphrase, identities: []age.Identity{id}, recipients: []age.Recipient{r}}, nil
+	return Secret{
+		slotType: TypePassphrase, recipients: []age.Recipient{r},
+		identities: []age.Identity{id}, opens: []string{TypePassphrase},
+	}, nil
 }
 
 // File returns the Secret of the age identities in the file at path.
@@ -69,7 +83,7 @@ func File(path string) (Secret, error) {
 	if err != nil {
 		return Secret{}, fmt.Errorf("key file: %w", err)
 	}
-	defer f.Close()
+	defer f.Close() // only read
 	ids, err := age.ParseIdentities(io.LimitReader(f, maxKeyFile))
 	if err != nil {
 		// The library's text may quote the line, which may be a secret.
@@ -78,16 +92,32 @@ func File(path string) (Secret, error) {
 	return Identities(ids)
 }
 
-// Identities returns the Secret of ids.
+// Identities returns the Secret of ids. It makes slots of the X25519 identities
+// among them or, if there are none, of the SSH ones.
 func Identities(ids []age.Identity) (Secret, error) {
 	if len(ids) == 0 {
 		return Secret{}, fmt.Errorf("%w: no identity", ErrNoSecret)
 	}
 	s := Secret{slotType: TypeX25519, identities: ids}
+	var ssh []age.Recipient
 	for _, id := range ids {
-		if x, ok := id.(*age.X25519Identity); ok {
-			s.recipients = append(s.recipients, x.Recipient())
+		slotType := TypeX25519
+		switch id := id.(type) {
+		case *age.X25519Identity:
+			s.recipients = append(s.recipients, id.Recipient())
+		case *agessh.Ed25519Identity:
+			slotType, ssh = TypeSSH, append(ssh, id.Recipient())
+		case *agessh.RSAIdentity:
+			slotType, ssh = TypeSSH, append(ssh, id.Recipient())
+		case *agessh.EncryptedSSHIdentity:
+			slotType, ssh = TypeSSH, append(ssh, id.Recipient())
 		}
+		if !s.Fits(slotType) {
+			s.opens = append(s.opens, slotType)
+		}
+	}
+	if len(s.recipients) == 0 && len(ssh) > 0 {
+		s.slotType, s.recipients = TypeSSH, ssh
 	}
 	return s, nil
 }

@@ -18,6 +18,7 @@ import (
 const (
 	TypePassphrase = "passphrase"
 	TypeX25519     = "x25519"
+	TypeSSH        = "ssh"
 )
 
 const (
@@ -61,7 +62,7 @@ func SealSlot(root Root, repo RepositoryID, secret Secret, label string) (name [
 		return name, nil, fmt.Errorf("key slot: the label is longer than %d bytes", maxLabel)
 	}
 	if len(secret.recipients) == 0 {
-		return name, nil, fmt.Errorf("key slot: %w: it cannot wrap a key, give a passphrase or an X25519 identity", ErrNoSecret)
+		return name, nil, fmt.Errorf("key slot: %w: it cannot wrap a key, give a passphrase, an X25519 or an SSH key", ErrNoSecret)
 	}
 	envelope, err := wire.Marshal(slotEnvelope{Repository: repo[:], Label: label, Type: secret.slotType, LogN: uint64(secret.logN())})
 	if err != nil {
@@ -112,6 +113,9 @@ func ReadSlot(object []byte) (Slot, []byte, error) {
 // OpenSlot unwraps the repository key with secret. A secret that does not fit
 // is ErrWrongKey.
 func OpenSlot(object []byte, repo RepositoryID, secret Secret) (Root, error) {
+	if err := secret.CanOpen(); err != nil {
+		return Root{}, fmt.Errorf("key slot: %w", err)
+	}
 	slot, file, err := ReadSlot(object)
 	if err != nil {
 		return Root{}, err
