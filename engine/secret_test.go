@@ -111,7 +111,7 @@ func askFor(t *testing.T, object []byte, logN string) []byte {
 	return append(append(out, logN...), object[end:]...)
 }
 
-func TestKeys(t *testing.T) {
+func TestKeySlots(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	b := mem.New()
