@@ -426,11 +426,11 @@ func TestNonsense(t *testing.T) {
 // within a second with 130, nothing is published, and the next run completes.
 func TestInterrupt(t *testing.T) {
 	p := newProgram(t) // not beside others: it measures time
-	fillTree(t, p.at("src"), scale[int64](60, 150, 400)*mib, 80)
+	fillTree(t, p.at("src"), scale[int64](60, 80, 400)*mib, 80)
 	want := readTree(t, p.at("src"))
 	p.exits(0, "init")
 	interrupted := 0
-	for i := range scale(2, 3, 10) {
+	for i := range scale(2, 2, 10) {
 		before := p.packBytes()
 		s := p.start("backup", "--json", p.at("src"))
 		for p.packBytes()-before < int64(1+i*8)*mib && time.Since(s.begin) < 10*time.Second {
