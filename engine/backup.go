@@ -270,6 +270,7 @@ func (b *backup) parents(ctx context.Context, group [16]byte) (parents, error) {
 	var found parents
 	var parent *log.SnapshotInfo
 	var partial *log.SessionInfo
+	parentHurt := false
 	err := r.log.View(func(st *log.State) error {
 		for s := range st.Snapshots() {
 			if b.opts.Parent.IsZero() && s.Summary.Group == group || !b.opts.Parent.IsZero() && s.Summary.ID == b.opts.Parent {
@@ -284,6 +285,12 @@ func (b *backup) parents(ctx context.Context, group [16]byte) (parents, error) {
 				partial = s
 			}
 		}
+		// Nothing is taken over from packs with known damage: what is read
+		// again is stored again, and mends older snapshots by its name.
+		if partial != nil && hurt(st, partial.Needs) {
+			partial = nil
+		}
+		parentHurt = parent != nil && hurt(st, parent.Needs)
 		return nil
 	})
 	if err != nil {
@@ -309,6 +316,18 @@ func (b *backup) parents(ctx context.Context, group [16]byte) (parents, error) {
 	if began.IsZero() {
 		began = snap.Start
 	}
-	found.trees = append(found.trees, parentTree{tree: snap.Tree, began: began, needs: parent.Needs})
+	if !parentHurt {
+		found.trees = append(found.trees, parentTree{tree: snap.Tree, began: began, needs: parent.Needs})
+	}
 	return found, ctx.Err()
+}
+
+// hurt reports whether a block in one of the packs is known to be damaged.
+func hurt(st *log.State, packs log.Ranges) bool {
+	for d := range st.Damage() {
+		if packs.Contains(d.Pack) {
+			return true
+		}
+	}
+	return false
 }

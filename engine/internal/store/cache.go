@@ -13,6 +13,7 @@ type blockCache struct {
 // blockPlace names a block by where it lies.
 type blockPlace struct {
 	pack   uint64
+	check  uint32 // of the pack's ID: after a repair of the log a number may name another pack
 	offset uint32
 }
 

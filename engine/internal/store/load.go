@@ -45,7 +45,7 @@ const maxSegment = 1 << 30
 // CheckIndex drops the index if it was filled from another history than the
 // log's: put back to an old state, or ahead of a store that was.
 func (s *Store) CheckIndex(ctx context.Context) error {
-	tag, ok := s.opts.Index.Tag()
+	tag, ok := s.index().Tag()
 	if !ok {
 		return nil
 	}
@@ -58,12 +58,12 @@ func (s *Store) CheckIndex(ctx context.Context) error {
 		if err == nil && h == tag.Hash {
 			return nil
 		}
-		if err != nil && ctx.Err() != nil {
-			return err
+		if err != nil && !errors.Is(err, backend.ErrNotExist) {
+			return err // nothing is known yet: a new index would cost every segment
 		}
 	}
 	s.opts.Logger.Info("the index belongs to another history of the repository; it is built anew")
-	return s.opts.Index.Reset()
+	return s.index().Reset()
 }
 
 // LoadAll puts the entries of every live pack into the index.
@@ -80,10 +80,15 @@ func (s *Store) load(ctx context.Context, want func(log.SegmentInfo) bool) error
 	s.loadMu.Lock()
 	defer s.loadMu.Unlock()
 	err := s.loadMissing(ctx, want)
-	if !errors.Is(err, index.ErrDamaged) {
+	switch {
+	case errors.Is(err, index.ErrDamaged):
+		err = s.reset(err)
+	case errors.Is(err, index.ErrNoSpace):
+		err = s.toMemory(err)
+	default:
 		return err
 	}
-	if err := s.reset(err); err != nil {
+	if err != nil {
 		return err
 	}
 	return s.loadMissing(ctx, want)
@@ -91,7 +96,7 @@ func (s *Store) load(ctx context.Context, want func(log.SegmentInfo) bool) error
 
 // loadMissing loads what is wanted and not loaded. The caller holds loadMu.
 func (s *Store) loadMissing(ctx context.Context, want func(log.SegmentInfo) bool) error {
-	loaded, err := s.opts.Index.Loaded()
+	loaded, err := s.index().Loaded()
 	if err != nil {
 		return err
 	}
@@ -113,7 +118,20 @@ func (s *Store) loadMissing(ctx context.Context, want func(log.SegmentInfo) bool
 		return nil
 	}
 	head := s.opts.Log.Head()
-	return s.opts.Index.SetTag(index.Tag{N: head.N, Hash: head.Hash})
+	return s.index().SetTag(index.Tag{N: head.N, Hash: head.Hash})
+}
+
+// toMemory goes on with an index in memory: that the disk of a cache is full
+// must not keep anyone from a backup or a restore. The caller holds loadMu.
+func (s *Store) toMemory(cause error) error {
+	x, err := index.Open(index.Options{Repository: s.opts.Repository})
+	if err != nil {
+		return err
+	}
+	s.opts.Logger.Warn("the index on disk cannot grow; this process goes on with one in memory", "error", cause)
+	s.resets.Add(1)
+	s.current.Store(x) // the other one is closed by who opened it
+	return nil
 }
 
 // rebuild empties an index that failed, so that the next load fills it. It does
@@ -132,7 +150,7 @@ func (s *Store) rebuild(seen uint64, cause error) error {
 func (s *Store) reset(cause error) error {
 	s.opts.Logger.Warn("the index is damaged and is built anew", "error", cause)
 	s.resets.Add(1)
-	return s.opts.Index.Reset()
+	return s.index().Reset()
 }
 
 func (s *Store) loadSegment(ctx context.Context, seg log.SegmentInfo) error {
@@ -153,12 +171,12 @@ func (s *Store) loadSegment(ctx context.Context, seg log.SegmentInfo) error {
 		})
 		if ok { // else it was doomed meanwhile
 			entries = appendEntries(entries[:0], number, t)
-			if err := s.opts.Index.Insert(entries); err != nil {
+			if err := s.index().Insert(entries); err != nil {
 				return err
 			}
 		}
 	}
-	return s.opts.Index.MarkLoaded(index.SegmentID(seg.ID))
+	return s.index().MarkLoaded(index.SegmentID(seg.ID))
 }
 
 // footers reads what a segment should hold from the packs themselves. A pack

@@ -482,7 +482,7 @@ func (ss *Session) needsWith(first uint64, n int) (needs, own log.Ranges) {
 // remember puts recorded packs into the index. The index is a hint: if it
 // cannot take them, the claims stay and the next session loads the segment.
 func (ss *Session) remember(p pending, pos log.Position) {
-	x := ss.store.opts.Index
+	x := ss.store.index()
 	ss.store.loadMu.Lock() // or a reset could come between entries and mark
 	defer ss.store.loadMu.Unlock()
 	err := func() error {

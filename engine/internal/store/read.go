@@ -35,7 +35,7 @@ func (s *Store) Find(ctx context.Context, ids []chunk.ID) ([]index.Place, error)
 		if err == nil && missing < 0 {
 			return places, nil
 		}
-		if s.opts.Strict {
+		if s.opts.Strict || attempt == 1 && err == nil && s.missed(seen) {
 			attempt = 2
 		}
 		switch attempt {
@@ -51,6 +51,7 @@ func (s *Store) Find(ctx context.Context, ids []chunk.ID) ([]index.Place, error)
 			if err != nil {
 				return nil, err
 			}
+			s.setMissed(seen)
 			return nil, &CorruptError{ID: ids[missing], Offset: -1, Err: errNoPlace}
 		}
 		if err := s.LoadAll(ctx); err != nil {
@@ -59,11 +60,28 @@ func (s *Store) Find(ctx context.Context, ids []chunk.ID) ([]index.Place, error)
 	}
 }
 
+// A miss is final if an index that was built anew missed a chunk before, at the
+// same head of the log: else each chunk that is really lost would cost every
+// segment again.
+type miss struct {
+	head   log.Position
+	resets uint64
+}
+
+func (s *Store) missed(resets uint64) bool {
+	m := s.lastMiss.Load()
+	return m != nil && *m == miss{head: s.opts.Log.Head(), resets: resets} && !s.index().Damaged()
+}
+
+func (s *Store) setMissed(resets uint64) {
+	s.lastMiss.Store(&miss{head: s.opts.Log.Head(), resets: resets})
+}
+
 // lookup asks the index, and leaves found false for places in packs that are
 // not live.
 func (s *Store) lookup(ids []chunk.ID, places []index.Place, found []bool) error {
 	clear(found)
-	if err := s.opts.Index.LookupMany(ids, places, found); err != nil {
+	if err := s.index().LookupMany(ids, places, found); err != nil {
 		clear(found)
 		return err
 	}
@@ -91,7 +109,7 @@ func (s *Store) Chunk(ctx context.Context, id chunk.ID) ([]byte, error) {
 		return nil, err
 	}
 	p := places[0]
-	at := blockPlace{pack: p.Pack, offset: p.Offset}
+	at := blockPlace{pack: p.Pack, check: p.Check, offset: p.Offset}
 	r, err := s.Reader()
 	if err != nil {
 		return nil, err

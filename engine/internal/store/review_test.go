@@ -59,12 +59,12 @@ func TestFindersDoNotUndoEachOther(t *testing.T) {
 	r, m := newRig(), &meeting{Handler: slog.DiscardHandler, second: make(chan struct{})}
 	s := r.open(t, slowSegments{r.mem})
 	ids := store(t, s, 300, func(i int) []byte { return random(uint64(i), 1000) }) //nolint:gosec // an index
-	if err := s.opts.Index.Reset(); err != nil {
+	if err := s.index().Reset(); err != nil {
 		t.Fatal(err)
 	}
 	_ = s.opts.Log.View(func(st *log.State) error {
 		for seg := range st.Segments() {
-			if err := s.opts.Index.MarkLoaded(index.SegmentID(seg.ID)); err != nil {
+			if err := s.index().MarkLoaded(index.SegmentID(seg.ID)); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -197,7 +197,7 @@ func (ss *Session) admit(ctx context.Context, id chunk.ID) (store bool, number u
 // stored asks whether a new snapshot may rely on a stored copy of the chunk.
 func (s *Store) stored(ctx context.Context, id chunk.ID) (number uint64, found bool, err error) {
 	seen := s.resets.Load()
-	p, found, err := s.opts.Index.Lookup(id)
+	p, found, err := s.index().Lookup(id)
 	if err != nil {
 		if err := s.rebuild(seen, err); err != nil {
 			return 0, false, err
@@ -205,7 +205,7 @@ func (s *Store) stored(ctx context.Context, id chunk.ID) (number uint64, found b
 		if err := s.LoadAll(ctx); err != nil {
 			return 0, false, err
 		}
-		if p, found, err = s.opts.Index.Lookup(id); err != nil {
+		if p, found, err = s.index().Lookup(id); err != nil {
 			return 0, false, err
 		}
 	}

@@ -101,12 +101,14 @@ func (l Limits) withDefaults() Limits {
 type Store struct {
 	opts Options
 
-	loadMu sync.Mutex    // held by who fills or empties the index
-	resets atomic.Uint64 // of the index
+	loadMu   sync.Mutex // held by who fills, empties or replaces the index
+	current  atomic.Pointer[index.Index]
+	resets   atomic.Uint64 // of the index
+	lastMiss atomic.Pointer[miss]
 
 	mu      sync.Mutex // guards what follows
 	openers map[birth]*seal.Opener
-	tables  map[uint64]pack.Table
+	tables  map[pack.ID]pack.Table
 	blocks  *blockCache
 	readers []*Reader // idle
 }
@@ -132,13 +134,18 @@ const (
 // New returns a Store. It does no I/O.
 func New(opts Options) *Store {
 	opts.Limits = opts.Limits.withDefaults()
-	return &Store{
+	s := &Store{
 		opts:    opts,
 		openers: make(map[birth]*seal.Opener),
-		tables:  make(map[uint64]pack.Table),
+		tables:  make(map[pack.ID]pack.Table),
 		blocks:  newBlockCache(blockCacheSize),
 	}
+	s.current.Store(opts.Index)
+	return s
 }
+
+// index returns the index that is in use.
+func (s *Store) index() *index.Index { return s.current.Load() }
 
 // A Reader holds what one goroutine needs to open blocks: a decoder, a hasher,
 // buffers. It is not safe for concurrent use.
@@ -219,15 +226,15 @@ func (s *Store) opener(h seal.Header) (*seal.Opener, error) {
 
 // Table reads the footer of a pack.
 func (s *Store) Table(ctx context.Context, number uint64) (pack.Table, error) {
-	s.mu.Lock()
-	t, ok := s.tables[number]
-	s.mu.Unlock()
-	if ok {
-		return t, nil
-	}
 	info, ok := s.packInfo(number)
 	if !ok {
 		return pack.Table{}, fmt.Errorf("pack %d is not live: %w", number, ErrCorrupt)
+	}
+	s.mu.Lock()
+	t, ok := s.tables[info.ID]
+	s.mu.Unlock()
+	if ok {
+		return t, nil
 	}
 	t, err := s.ReadTable(ctx, info)
 	if err != nil {
@@ -238,7 +245,7 @@ func (s *Store) Table(ctx context.Context, number uint64) (pack.Table, error) {
 	if len(s.tables) >= maxTables {
 		clear(s.tables)
 	}
-	s.tables[number] = t
+	s.tables[info.ID] = t
 	return t, nil
 }
 
