@@ -83,8 +83,9 @@ func (d *openDir) finish(ctx context.Context) (chunk.ID, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	tree, err := d.list.Finish(ctx)
-	if err == nil {
-		d.tree = tree
+	if err == nil && !tree.IsZero() {
+		// Whoever holds d wants no more of it, and a tree has many.
+		d.tree, d.list, d.queue = tree, nil, nil
 	}
 	return tree, err
 }
@@ -183,7 +184,10 @@ func (s *saver) saveEntry(ctx context.Context, path string, d *openDir, n manife
 	d.queue = append(d.queue, p)
 	d.mu.Unlock()
 	s.begin(ctx, p, match)
-	return s.settle(ctx, d, window)
+	if err := s.settle(ctx, d, window); err != nil {
+		return err
+	}
+	return s.settleDone(ctx, d)
 }
 
 // wait waits for what was begun, since goroutines may still write to it.
@@ -212,9 +216,28 @@ func (s *saver) settle(ctx context.Context, d *openDir, keep int) error {
 	return nil
 }
 
+// settleDone adds the nodes that are done already. Were they left until the
+// window is full, a tree of small directories would be in memory as a whole.
+func (s *saver) settleDone(ctx context.Context, d *openDir) error {
+	for len(d.queue) > 0 {
+		if done := d.queue[0].done; done != nil {
+			select {
+			case <-done:
+			default:
+				return nil
+			}
+		}
+		if err := s.settle(ctx, d, len(d.queue)-1); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (s *saver) add(ctx context.Context, d *openDir, p *pending) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.queue[0] = nil // the array behind it lives on
 	d.queue = d.queue[1:]
 	if p.skip {
 		return nil
@@ -313,7 +336,10 @@ func (s *saver) beginDir(ctx context.Context, p *pending, same *manifest.Node, m
 		d := &openDir{node: p.node, list: manifest.NewDirWriter(s.session)}
 		p.dir.Store(d)
 		p.node.Tree, p.err = s.saveDir(ctx, p.path, d, dirs)
-		p.finished.Store(p.err == nil)
+		if p.err == nil {
+			p.finished.Store(true)
+			p.dir.Store(nil) // only now, see partialDir
+		}
 	}
 	select {
 	case s.walkers <- struct{}{}:
