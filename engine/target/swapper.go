@@ -1,0 +1,528 @@
+package target
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"slices"
+)
+
+// noteTemp is added to a note's name while it is written.
+const noteTemp = ".tmp"
+
+// companions are the files that belong to a SQLite database of that name. An
+// old one beside a new database would be taken for a part of it.
+var companions = [...]string{"-journal", "-wal", "-shm"}
+
+// A swapNote tells Recover what an exchange was about to do. Inode numbers, and
+// not device numbers, which may change with a restart, say what is where: all
+// of it is on one file system.
+type swapNote struct {
+	Version int        `json:"version"`        // 1
+	About   string     `json:"about"`          // for whoever finds it
+	Swap    *swapPair  `json:"swap,omitempty"` // one atomic exchange
+	Moves   []swapMove `json:"moves,omitempty"`
+	// KeepNone: the old target is removed in the end.
+	KeepNone bool `json:"keep_none,omitempty"`
+	// Done: all is where it should be, what remains is to tidy up.
+	Done bool `json:"done,omitempty"`
+}
+
+// A swapPair is two names that are exchanged. Paths are raw bytes, relative to
+// the directory of the note.
+type swapPair struct {
+	Target []byte `json:"target"`
+	Staged []byte `json:"staged"`
+	Old    uint64 `json:"old"` // inode at Target
+	New    uint64 `json:"new"` // inode at Staged
+}
+
+// A swapMove is a rename to a name that is free.
+type swapMove struct {
+	From  []byte `json:"from"`
+	To    []byte `json:"to"`
+	Inode uint64 `json:"inode"`
+}
+
+// A swapper exchanges one target.
+//
+// The order of steps is what makes every crash harmless:
+//
+//  1. the staged tree is durable
+//  2. the note is durable: until here nothing has happened
+//  3. the exchange: one call, or moves, each of which can be undone
+//  4. the exchange is durable
+//  5. the note says Done, durably: from here on it is not undone
+//  6. the old tree gets its place, which frees that of the one before
+//  7. the note is removed
+//
+// Between 2 and 5 the inodes tell how far it came. What is moved out goes before
+// what is moved in, so a half-made exchange is undone in reverse, each rename to
+// a name that must be free; if one is not, someone else has made something
+// there, and no step is taken.
+type swapper struct {
+	at   swapPlace
+	disk disk
+}
+
+// run exchanges. After an error everything is as before, unless the note is
+// still there.
+func (x *swapper) run(staged string, keepNone bool) error {
+	note, err := x.plan(staged, keepNone, true)
+	if err != nil {
+		return err
+	}
+	if err := x.writeNote(note); err != nil {
+		return errors.Join(err, x.dropNote())
+	}
+	err = x.act(note)
+	if note.Swap != nil && errors.Is(err, errors.ErrUnsupported) {
+		if note, err = x.plan(staged, keepNone, false); err == nil {
+			err = x.writeNote(note)
+		}
+		if err == nil {
+			err = x.act(note)
+		}
+	}
+	if err == nil {
+		done := *note
+		done.Done = true
+		err = x.writeNote(&done)
+	}
+	if err != nil {
+		if errUndo := x.resolve(note, undo); errUndo != nil {
+			return errors.Join(err, errUndo)
+		}
+		return err
+	}
+	// The new tree is there for good. What is left to do the next Recover does
+	// as well, so a failure here is none of the restore.
+	_ = x.finish(note)
+	return nil
+}
+
+// plan returns what is to be done, with the inodes as they are now.
+func (x *swapper) plan(staged string, keepNone, atomic bool) (*swapNote, error) {
+	note := &swapNote{
+		Version: 1, KeepNone: keepNone,
+		About: "An exchange of " + x.at.base + " was interrupted. The application that restores finishes or undoes it: cairn swap --recover.",
+	}
+	if x.at.mount {
+		return note, x.planChildren(note)
+	}
+	var aside []string
+	old, err := x.inode(x.at.path)
+	if err != nil {
+		return nil, err
+	}
+	single := staged != x.at.stage
+	if single {
+		for _, c := range companions {
+			ino, err := x.inode(x.at.path + c)
+			if err != nil {
+				return nil, err
+			}
+			if ino != 0 {
+				aside = append(aside, x.at.path+c)
+			}
+		}
+	}
+	if atomic && old != 0 && len(aside) == 0 {
+		ino, err := x.inode(staged)
+		note.Swap = &swapPair{Target: x.rel(x.at.path), Staged: x.rel(staged), Old: old, New: ino}
+		return note, err
+	}
+	// What goes aside goes after the target itself and comes back before it:
+	// an application must not meet its database without its log.
+	if old != 0 {
+		aside = append([]string{x.at.path}, aside...)
+	}
+	for _, p := range aside {
+		to := x.at.was
+		if single {
+			to = filepath.Join(x.at.was, filepath.Base(p))
+		}
+		if err := x.addMove(note, p, to); err != nil {
+			return nil, err
+		}
+	}
+	return note, x.addMove(note, staged, x.at.path)
+}
+
+// planChildren plans the exchange of what is in a mount point.
+func (x *swapper) planChildren(note *swapNote) error {
+	for _, m := range []struct{ from, to string }{{x.at.dir, x.at.was}, {x.at.stage, x.at.dir}} {
+		names, err := x.disk.list(m.from)
+		if err != nil {
+			return err
+		}
+		for _, name := range names {
+			if m.from == x.at.dir && x.at.own(name) {
+				continue
+			}
+			if m.to == x.at.dir && x.at.own(name) {
+				return fmt.Errorf("%w: the snapshot holds %q, which has a meaning in a mount point", ErrNotSwappable, name)
+			}
+			if err := x.addMove(note, filepath.Join(m.from, name), filepath.Join(m.to, name)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (x *swapper) addMove(note *swapNote, from, to string) error {
+	ino, err := x.inode(from)
+	if err == nil && ino == 0 {
+		err = &fs.PathError{Op: "rename", Path: from, Err: fs.ErrNotExist}
+	}
+	note.Moves = append(note.Moves, swapMove{From: x.rel(from), To: x.rel(to), Inode: ino})
+	return err
+}
+
+// inode returns the inode at path; 0 if nothing is there.
+func (x *swapper) inode(path string) (uint64, error) {
+	fi, err := x.disk.lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	return inodeNumber(path, fi)
+}
+
+func (x *swapper) rel(path string) []byte {
+	rel, err := filepath.Rel(x.at.dir, path)
+	if err != nil {
+		panic("target: a path beside the target has another root") // both are made of at.dir
+	}
+	return []byte(rel)
+}
+
+func (x *swapper) abs(rel []byte) string { return filepath.Join(x.at.dir, string(rel)) }
+
+// act makes the exchange and makes it durable.
+func (x *swapper) act(note *swapNote) error {
+	if note.Swap != nil {
+		if err := x.disk.swap(x.abs(note.Swap.Target), x.abs(note.Swap.Staged)); err != nil {
+			return err
+		}
+		return x.sync(note)
+	}
+	if x.needsWas(note) {
+		if err := x.disk.mkdir(x.at.was); err != nil {
+			return err
+		}
+	}
+	for _, m := range note.Moves {
+		if err := x.disk.move(x.abs(m.From), x.abs(m.To)); err != nil {
+			return err
+		}
+	}
+	return x.sync(note)
+}
+
+// needsWas reports whether things are moved into the directory at.was, rather
+// than to its name.
+func (x *swapper) needsWas(note *swapNote) bool {
+	return slices.ContainsFunc(note.Moves, func(m swapMove) bool { return filepath.Dir(x.abs(m.To)) == x.at.was })
+}
+
+// sync makes renames durable.
+func (x *swapper) sync(note *swapNote) error {
+	dirs := []string{x.at.dir}
+	if note.Swap != nil {
+		dirs = append(dirs, filepath.Dir(x.abs(note.Swap.Staged)))
+	}
+	for _, m := range note.Moves {
+		dirs = append(dirs, filepath.Dir(x.abs(m.From)), filepath.Dir(x.abs(m.To)))
+	}
+	slices.Sort(dirs)
+	for _, dir := range slices.Compact(dirs) {
+		if _, err := x.disk.lstat(dir); errors.Is(err, fs.ErrNotExist) {
+			continue // it was undone, or has been tidied up
+		}
+		if err := x.disk.syncDir(dir); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (x *swapper) writeNote(note *swapNote) error {
+	data, err := json.MarshalIndent(note, "", "\t")
+	if err != nil {
+		return err
+	}
+	temp := x.at.note + noteTemp
+	if err := x.disk.write(temp, append(data, '\n')); err != nil {
+		return err
+	}
+	if err := x.disk.rename(temp, x.at.note); err != nil {
+		return err
+	}
+	return x.disk.syncDir(x.at.dir)
+}
+
+func (x *swapper) dropNote() error {
+	return errors.Join(x.disk.remove(x.at.note+noteTemp), x.disk.remove(x.at.note), x.disk.syncDir(x.at.dir))
+}
+
+// finish tidies up after an exchange. It can be done again.
+func (x *swapper) finish(note *swapNote) error {
+	leaving := x.at.was
+	if note.Swap != nil {
+		leaving = x.at.stage
+	}
+	if x.at.mount {
+		if _, err := x.disk.lstat(x.at.stage); err == nil {
+			if err := x.disk.copyMeta(x.at.stage, x.at.dir); err != nil {
+				return err
+			}
+		}
+	}
+	switch _, err := x.disk.lstat(leaving); {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return err
+	case note.KeepNone:
+		if err := x.disk.removeAll(leaving); err != nil {
+			return err
+		}
+	default:
+		if err := x.disk.removeAll(x.at.old); err != nil {
+			return err
+		}
+		if err := x.disk.rename(leaving, x.at.old); err != nil {
+			return err
+		}
+	}
+	if err := x.disk.removeAll(x.at.stage); err != nil {
+		return err
+	}
+	// The note goes last, and not before the rest is durable.
+	if err := x.disk.syncDir(x.at.dir); err != nil {
+		return err
+	}
+	return x.dropNote()
+}
+
+// A direction says what becomes of an exchange that was made but is not Done.
+type direction uint8
+
+const (
+	forward direction = iota // it is finished
+	undo                     // it is undone
+)
+
+// resolve brings an exchange that may have been interrupted to one of its ends.
+func (x *swapper) resolve(note *swapNote, way direction) error {
+	var err error
+	finished := note.Done
+	switch {
+	case finished:
+	case note.Swap != nil:
+		finished, err = x.resolveSwap(note, way)
+	default:
+		finished, err = x.resolveMoves(note, way)
+	}
+	if err != nil {
+		return err
+	}
+	if finished {
+		if !note.Done {
+			done := *note
+			done.Done = true
+			if err := errors.Join(x.sync(note), x.writeNote(&done)); err != nil {
+				return err
+			}
+		}
+		return x.finish(note)
+	}
+	if err := x.sync(note); err != nil {
+		return err
+	}
+	if err := x.disk.remove(x.at.was); err != nil { // it is empty
+		return err
+	}
+	// Without the staged tree the note would make no sense: it goes first.
+	if err := x.dropNote(); err != nil {
+		return err
+	}
+	return x.disk.removeAll(x.at.stage)
+}
+
+func (x *swapper) resolveSwap(note *swapNote, way direction) (finished bool, err error) {
+	p := note.Swap
+	target, errTarget := x.inode(x.abs(p.Target))
+	staged, errStaged := x.inode(x.abs(p.Staged))
+	if err := errors.Join(errTarget, errStaged); err != nil {
+		return false, err
+	}
+	switch {
+	case target == p.New && way == forward:
+		return true, nil
+	case target == p.New && staged == p.Old:
+		return false, x.disk.swap(x.abs(p.Target), x.abs(p.Staged))
+	case target == p.Old:
+		return false, nil
+	case target == 0 && staged == p.Old:
+		return false, x.disk.move(x.abs(p.Staged), x.abs(p.Target))
+	}
+	return false, x.unclear(x.abs(p.Target))
+}
+
+func (x *swapper) resolveMoves(note *swapNote, way direction) (finished bool, err error) {
+	made := make([]bool, len(note.Moves))
+	taken := "" // a name that someone else has taken before we came to it
+	// free are the names that undoing frees before it needs them.
+	free := map[string]bool{}
+	for i, m := range slices.Backward(note.Moves) {
+		from, errFrom := x.inode(x.abs(m.From))
+		to, errTo := x.inode(x.abs(m.To))
+		if err := errors.Join(errFrom, errTo); err != nil {
+			return false, err
+		}
+		switch {
+		case to == m.Inode:
+			if way == forward && i == len(note.Moves)-1 {
+				return true, nil // it was the last
+			}
+			if from != 0 && !free[string(m.From)] {
+				return false, x.unclear(x.abs(m.From))
+			}
+			made[i], free[string(m.To)] = true, true
+		case from != m.Inode:
+			return false, x.unclear(x.abs(m.From))
+		case to != 0 && !movesAway(note.Moves[:i], m.To, to):
+			taken = x.abs(m.To)
+		}
+	}
+	if taken != "" && slices.Contains(made, true) {
+		return false, x.unclear(taken) // what was moved might not go with it
+	}
+	for i, m := range slices.Backward(note.Moves) {
+		if !made[i] {
+			continue
+		}
+		if err := x.disk.move(x.abs(m.To), x.abs(m.From)); err != nil {
+			return false, err
+		}
+	}
+	return false, nil
+}
+
+// movesAway reports whether one of the moves was to take the inode from name.
+func movesAway(moves []swapMove, name []byte, inode uint64) bool {
+	return slices.ContainsFunc(moves, func(m swapMove) bool { return m.Inode == inode && bytes.Equal(m.From, name) })
+}
+
+func (x *swapper) unclear(path string) error {
+	return fmt.Errorf("%w: what is at %s is neither the old nor the new one; the old one is in %s or %s, the new one in %s. Put the right one in its place and what else is wanted elsewhere, then remove %s",
+		ErrSwapUnclear, path, x.at.was, x.at.stage, x.at.stage, x.at.note)
+}
+
+// Recover finishes or undoes what an interrupted exchange of the target at path
+// has left, and removes what an interrupted restore had staged. Where there was
+// none it does nothing. An application calls it when it starts, before it opens
+// its files; [SwapTarget] calls it by itself. By what is at path:
+//
+//	nothing          the old target is put back
+//	the new target   the exchange is finished
+//	the old target   nothing had happened; what was staged is removed
+//	something else   nothing is touched: ErrSwapUnclear
+//
+// The last is the case, say, where an application that did not call Recover
+// found nothing and made an empty database. [ErrInUse] says that a restore is
+// running.
+func Recover(ctx context.Context, path string) error {
+	return withSwap(ctx, "recover", path, recoverSwap)
+}
+
+// Discard removes the old target that the last exchange of the one at path has
+// kept; nil if there is none. An interrupted exchange is recovered first.
+func Discard(ctx context.Context, path string) error {
+	return withSwap(ctx, "discard", path, func(at swapPlace, d disk) error {
+		if err := recoverSwap(at, d); err != nil {
+			return err
+		}
+		return d.removeAll(at.old)
+	})
+}
+
+// withSwap calls f while no one else exchanges the target at path.
+func withSwap(ctx context.Context, op, path string, f func(swapPlace, disk) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	at, err := locateSwap(path)
+	if err != nil {
+		return swapError(op, path, err)
+	}
+	lock, err := lockSwap(at)
+	if err != nil {
+		return swapError(op, at.path, err)
+	}
+	if err := errors.Join(f(at, osDisk{}), lock.release()); err != nil {
+		return swapError(op, at.path, err)
+	}
+	return nil
+}
+
+// recoverSwap is Recover under the lock.
+func recoverSwap(at swapPlace, d disk) error {
+	x := swapper{at: at, disk: d}
+	data, err := d.read(at.note)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return x.sweep()
+	case err != nil:
+		return err
+	}
+	var note swapNote
+	if err := json.Unmarshal(data, &note); err != nil {
+		return fmt.Errorf("%w: the note %s cannot be read: %w", ErrSwapUnclear, at.note, err)
+	}
+	if note.Version != 1 || !x.valid(&note) {
+		return fmt.Errorf("%w: the note %s is of another version, or was changed", ErrSwapUnclear, at.note)
+	}
+	return x.resolve(&note, forward)
+}
+
+// sweep removes what a restore has left that did not come to its note.
+func (x *swapper) sweep() error {
+	for _, p := range []string{x.at.stage, x.at.note + noteTemp} {
+		if _, err := x.disk.lstat(p); errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err := x.disk.removeAll(p); err != nil {
+			return err
+		}
+	}
+	// Somebody has resolved an unclear exchange by hand, and left this.
+	if _, err := x.disk.lstat(x.at.was); err == nil {
+		return fmt.Errorf("%w: %s is left of an earlier one; move it away", ErrSwapUnclear, x.at.was)
+	}
+	return nil
+}
+
+// valid reports whether a note names nothing but what an exchange would.
+func (x *swapper) valid(note *swapNote) bool {
+	inside := func(rel []byte) bool {
+		return filepath.IsLocal(string(rel)) && string(rel) != "."
+	}
+	for _, m := range note.Moves {
+		if !inside(m.From) || !inside(m.To) || m.Inode == 0 {
+			return false
+		}
+	}
+	if p := note.Swap; p != nil {
+		return len(note.Moves) == 0 && inside(p.Target) && inside(p.Staged) && p.Old != 0 && p.New != 0
+	}
+	return true
+}
