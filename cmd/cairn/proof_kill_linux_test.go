@@ -76,7 +76,7 @@ type killRound struct {
 	before, once int64         // bytes of packs: at first, and that the large tree takes
 
 	killed   bool
-	recorded int64 // bytes of packs that records named after the kill
+	recorded int64 // bytes of packs that records of the unfinished backup named after the kill
 }
 
 func (k *killRound) run(round int, m moment) {
@@ -98,7 +98,8 @@ func (k *killRound) run(round int, m moment) {
 		t.Fatalf("killed at %v: %v", m, r)
 	}
 	lost := k.check()
-	if k.killed {
+	ids := k.snapshots()
+	if k.killed && len(ids) == 1 {
 		k.recorded = k.packBytes() - k.before - lost
 	}
 	// The limit is 64 MiB that wait to be recorded, two packs of at most 20 MiB
@@ -114,7 +115,7 @@ func (k *killRound) run(round int, m moment) {
 		id := snapshotOfOutput(t, r)
 		done = append(done, id)
 		k.restores(id, k.large)
-	} else if ids := k.snapshots(); len(ids) == 2 {
+	} else if len(ids) == 2 {
 		// Recorded, and killed before it could say so: as good as the others.
 		done = ids
 	}
