@@ -1,11 +1,13 @@
 package sqlite
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
 	"net/url"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -33,10 +35,14 @@ const (
 type copier struct {
 	source   *Source
 	from, to string // paths
+	owner    uint32 // user of the database, where there are users
 }
 
 // run copies and checks, and returns what the snapshot records of it.
 func (c *copier) run(ctx context.Context) (labels map[string]string, err error) {
+	if c.spoils(ctx) {
+		return nil, c.fail("open", ErrWALFiles)
+	}
 	db, err := sql.Open("sqlite", uri(c.from, "mode=ro&_pragma=busy_timeout("+strconv.Itoa(busyMillis)+")"))
 	if err != nil {
 		return nil, c.fail("open", err)
@@ -66,6 +72,30 @@ func (c *copier) run(ctx context.Context) (labels map[string]string, err error) 
 	}
 	labels[labelIntegrity], err = c.check(ctx)
 	return labels, err
+}
+
+// spoils reports whether SQLite would leave files beside the database that its
+// owner cannot write to, and so cannot use it any more: a connection that only
+// reads makes them if they are not there, and cannot remove them. For root
+// SQLite gives them to the owner of the database.
+func (c *copier) spoils(ctx context.Context) bool {
+	user := os.Geteuid()
+	if user <= 0 || uint32(user) == c.owner { //nolint:gosec // a user's number, -1 on Windows
+		return false
+	}
+	if _, err := os.Stat(c.from + "-wal"); err == nil {
+		return false
+	}
+	// Read as an immutable file, it gets no such files. If that fails, so will
+	// what follows, and say why.
+	db, err := sql.Open("sqlite", uri(c.from, "mode=ro&immutable=1"))
+	if err != nil {
+		return false
+	}
+	defer db.Close() // only read
+	var versions []byte
+	err = db.QueryRowContext(ctx, "SELECT substr(data, 19, 2) FROM sqlite_dbpage WHERE pgno = 1").Scan(&versions)
+	return err == nil && bytes.Equal(versions, []byte{2, 2}) // of the file format: WAL
 }
 
 // Labels of a snapshot.
@@ -229,6 +259,8 @@ func classOf(err error) error {
 	switch code {
 	case lib.SQLITE_READONLY_ROLLBACK, lib.SQLITE_READONLY_RECOVERY, lib.SQLITE_READONLY_CANTINIT:
 		return ErrUnrecovered
+	case lib.SQLITE_READONLY_DIRECTORY:
+		return ErrWALFiles
 	default:
 	}
 	switch code & 0xff {

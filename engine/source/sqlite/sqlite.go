@@ -43,6 +43,11 @@ var (
 	// database is large.
 	ErrNoSpace = errors.New("no space for the copy of the database; free some, or name another directory in Dir")
 
+	// ErrWALFiles says that the database is in WAL mode, no application has it
+	// open, and SQLite could not make its -wal and -shm files, or would make
+	// them such that the owner of the database cannot write to them.
+	ErrWALFiles = errors.New("in WAL mode SQLite makes files beside the database; run as its owner or as root, or while its application has it open")
+
 	// ErrOldVersion says that the SQLite that was linked is older than 3.51.3,
 	// which is the first in which a checkpoint cannot spoil a database in WAL
 	// mode (https://sqlite.org/wal.html#walresetbug).
@@ -71,7 +76,8 @@ const (
 //
 // The database is opened for reading. In WAL mode SQLite needs to create, or
 // find, the -shm and -wal files beside it, so the directory must be writable
-// unless they are there; they stay behind. A process that has the database open
+// unless they are there, and they stay behind; ErrWALFiles otherwise, and if
+// they would belong to another user than the database. A process that has the database open
 // through another SQLite library (with cgo, for one) must not use this package
 // on it: closing any descriptor of a file drops the POSIX locks that the whole
 // process has on it (https://sqlite.org/howtocorrupt.html#multiple_copies_of_sqlite_linked_into_the_same_application).
@@ -168,7 +174,7 @@ func (s *Source) fill(ctx context.Context, v *view) error {
 	if err != nil {
 		return s.fail("open", err)
 	}
-	c := copier{source: s, from: path, to: filepath.Join(v.dir, "copy.db")}
+	c := copier{source: s, from: path, to: filepath.Join(v.dir, "copy.db"), owner: v.node.UID}
 	if v.labels, err = c.run(ctx); err != nil {
 		return err
 	}
