@@ -33,7 +33,11 @@ func sentinels(t *testing.T, dir string) []string {
 				continue
 			}
 			for _, spec := range g.Specs {
-				for _, name := range spec.(*ast.ValueSpec).Names {
+				values, ok := spec.(*ast.ValueSpec)
+				if !ok {
+					continue
+				}
+				for _, name := range values.Names {
 					if strings.HasPrefix(name.Name, "Err") {
 						names = append(names, name.Name)
 					}
