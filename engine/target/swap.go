@@ -176,8 +176,6 @@ func (s *SwapTarget) check(at swapPlace, need Need) error {
 		return err
 	case !fi.IsDir() && !fi.Mode().IsRegular():
 		return fmt.Errorf("%w: it is neither a directory nor a regular file", ErrNotSwappable)
-	case at.mount && !fi.IsDir():
-		return fmt.Errorf("%w: a single file is mounted there", ErrNotSwappable)
 	}
 	mounts, err := mountsBelow(at.path)
 	if err != nil {
@@ -203,6 +201,9 @@ func (at swapPlace) writable() error {
 	fi, err := os.Lstat(at.path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
+	}
+	if at.mount && fi != nil && !fi.IsDir() {
+		return fmt.Errorf("%w: a single file is mounted there", ErrNotSwappable)
 	}
 	if err := mayReplace(at, fi); err != nil {
 		return fmt.Errorf("%w: %w", ErrNotSwappable, err)

@@ -128,11 +128,13 @@ type swapCase struct {
 	before world
 	after  world
 	moves  bool // without an atomic exchange
+	mount  bool // the target is a mount point
 }
 
 func swapCases() []swapCase {
 	return []swapCase{
 		{name: "dir", target: "app", before: world{"app/a": "old a", "app/d/b": "old b"}, after: world{"app/a": "new a", "app/e/c": "new c"}},
+		{name: "mount", target: "app", mount: true, before: world{"app/a": "old a", "app/d/b": "old b"}, after: world{"app/a": "new a", "app/e/c": "new c"}},
 		{name: "dir absent", target: "app", before: world{}, after: world{"app/a": "new a"}},
 		{name: "file", target: "db", single: true, before: world{"db": "old"}, after: world{"db": "new"}},
 		{name: "file absent", target: "db", single: true, before: world{}, after: world{"db": "new"}},
@@ -141,10 +143,22 @@ func swapCases() []swapCase {
 	}
 }
 
+// prepare makes what is there before.
+func (c swapCase) prepare(t *testing.T, dir string) {
+	t.Helper()
+	if c.mount {
+		mountMemory(t, filepath.Join(dir, c.target))
+	}
+	c.before.write(t, dir)
+}
+
 func eachSwapCase(t *testing.T, f func(t *testing.T, c swapCase)) {
 	t.Helper()
 	for _, c := range swapCases() {
 		for _, c.moves = range []bool{false, true} {
+			if c.mount && (c.moves || os.Geteuid() != 0) {
+				continue // mounting takes root
+			}
 			t.Run(fmt.Sprintf("%s moves=%v", c.name, c.moves), func(t *testing.T) { f(t, c) })
 		}
 	}
@@ -222,8 +236,9 @@ func leftovers(t *testing.T, dir string) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	inside, _ := os.ReadDir(filepath.Join(dir, "app")) // if it is a mount point
 	var names []string
-	for _, e := range entries {
+	for _, e := range append(entries, inside...) {
 		if _, what, ok := strings.Cut(e.Name(), ".cairn-"); ok {
 			names = append(names, what)
 		}
@@ -241,7 +256,7 @@ func TestSwapCrashAtEveryStep(t *testing.T) {
 			whole := true
 			for m := 0; ; m++ {
 				dir := fastDir(t)
-				c.before.write(t, dir)
+				c.prepare(t, dir)
 				d := &crashDisk{left: n, noSwap: c.moves}
 				s := Swap(filepath.Join(dir, c.target))
 				s.disk, s.Force = d, true
@@ -300,7 +315,7 @@ func TestSwapFailsAtEveryStep(t *testing.T) {
 	eachSwapCase(t, func(t *testing.T, c swapCase) {
 		for n := 0; ; n++ {
 			dir := fastDir(t)
-			c.before.write(t, dir)
+			c.prepare(t, dir)
 			d := &crashDisk{left: n, noSwap: c.moves, failures: 1}
 			s := Swap(filepath.Join(dir, c.target))
 			s.disk, s.Force = d, true
@@ -330,10 +345,13 @@ func TestSwapFailsAtEveryStep(t *testing.T) {
 // Nothing is touched, ever.
 func TestSwapUnclear(t *testing.T) {
 	eachSwapCase(t, func(t *testing.T, c swapCase) {
+		if c.mount {
+			t.Skip("nothing can be put in the place of a mount point")
+		}
 		unclear := 0
 		for n := 0; ; n++ {
 			dir := fastDir(t)
-			c.before.write(t, dir)
+			c.prepare(t, dir)
 			d := &crashDisk{left: n, noSwap: c.moves}
 			path := filepath.Join(dir, c.target)
 			s := Swap(path)
