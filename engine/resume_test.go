@@ -50,7 +50,7 @@ func TestResume(t *testing.T) {
 	opts := engine.Settle(engine.Tuned(engine.Options{Workers: 2}, small), 20*time.Millisecond)
 	full := open(t, mem.New(), opts)
 	all := backUp(t, full, source.Dir(dir), engine.BackupOptions{}).Snapshot.Stats
-	for _, at := range []int{12, 18, 24} {
+	for _, at := range []int{12, 15, 18} {
 		disk := mem.New()
 		open(t, disk, opts).Close()
 		r, err := engine.Open(t.Context(), fault.Crash(disk, at), secret, opts)
