@@ -1,0 +1,223 @@
+package engine_test
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/cairn-backup/cairn/backend/mem"
+	"github.com/cairn-backup/cairn/chunk"
+	"github.com/cairn-backup/cairn/chunk/codec"
+	"github.com/cairn-backup/cairn/chunk/seal"
+	"github.com/cairn-backup/cairn/engine"
+	"github.com/cairn-backup/cairn/engine/source"
+	"github.com/cairn-backup/cairn/engine/target"
+)
+
+// benchSize is how much data each benchmark works on, in bytes.
+const benchSize = 64 << 20
+
+// benchData returns content by its name: what cannot be compressed, or words.
+func benchData(kind string) []byte {
+	p := make([]byte, benchSize)
+	_, _ = rand.NewChaCha8([32]byte{1}).Read(p) // it never fails
+	if kind == "random" {
+		return p
+	}
+	words := bytes.Fields([]byte("package func return error if err nil for range var type struct string int byte "))
+	text := make([]byte, 0, benchSize+64)
+	for i := 0; len(text) < benchSize; i++ {
+		// Sixteen random bits a word: about as compressible as source code.
+		text = append(text, words[int(p[2*i])%len(words)]...)
+		text = append(text, "abcdefghijklmnop"[p[2*i+1]&15], " \n"[p[2*i+1]>>7])
+	}
+	return text[:benchSize]
+}
+
+// benchDir returns a directory of 16 files, old enough to count as unchanged
+// from now on.
+func benchDir(b *testing.B, data []byte) string {
+	b.Helper()
+	dir := b.TempDir()
+	for i := range 16 {
+		piece := data[i*len(data)/16 : (i+1)*len(data)/16]
+		if err := os.WriteFile(filepath.Join(dir, string(rune('a'+i))), piece, 0o600); err != nil {
+			b.Fatal(err)
+		}
+	}
+	select {
+	case <-time.After(engine.SettledAge + 100*time.Millisecond):
+	case <-b.Context().Done():
+	}
+	return dir
+}
+
+// timed runs f again and again, and reports CPU time besides wall time, which
+// other work on the machine does not change. What before does is not counted.
+func timed(b *testing.B, before func(), f func() error) {
+	b.Helper()
+	b.SetBytes(benchSize)
+	b.ReportAllocs()
+	var cpu time.Duration
+	n := 0
+	for ; b.Loop(); n++ {
+		b.StopTimer()
+		before()
+		b.StartTimer()
+		begin := cpuTime(b)
+		if err := f(); err != nil {
+			b.Fatal(err)
+		}
+		cpu += cpuTime(b) - begin
+	}
+	b.ReportMetric(float64(cpu)/float64(n)/benchSize, "cpu-ns/B")
+}
+
+func nothing() {}
+
+// BenchmarkBackup backs up into an empty repository, and once more.
+func BenchmarkBackup(b *testing.B) {
+	for _, kind := range []string{"text", "random"} {
+		src := source.Dir(benchDir(b, benchData(kind)))
+		b.Run("first/"+kind, func(b *testing.B) {
+			var r *engine.Repository
+			timed(b, func() { r = open(b, mem.New(), engine.Options{}) }, func() error {
+				_, err := r.Backup(b.Context(), src, engine.BackupOptions{})
+				return err
+			})
+		})
+		r := open(b, mem.New(), engine.Options{})
+		backUp(b, r, src, engine.BackupOptions{})
+		b.Run("unchanged/"+kind, func(b *testing.B) {
+			timed(b, nothing, func() error {
+				_, err := r.Backup(b.Context(), src, engine.BackupOptions{})
+				return err
+			})
+		})
+		b.Run("reread/"+kind, func(b *testing.B) {
+			timed(b, nothing, func() error {
+				_, err := r.Backup(b.Context(), src, engine.BackupOptions{Reread: true})
+				return err
+			})
+		})
+	}
+}
+
+// BenchmarkRestore restores into a directory, and checks every byte.
+func BenchmarkRestore(b *testing.B) {
+	for _, kind := range []string{"text", "random"} {
+		r := open(b, mem.New(), engine.Options{})
+		id := backUp(b, r, source.Dir(benchDir(b, benchData(kind))), engine.BackupOptions{}).Snapshot.ID
+		b.Run(kind, func(b *testing.B) {
+			dst := filepath.Join(b.TempDir(), "restored")
+			timed(b, func() { _ = os.RemoveAll(dst) }, func() error { // Restore refuses what is left
+				_, err := r.Restore(b.Context(), id, target.Dir(dst), engine.RestoreOptions{})
+				return err
+			})
+		})
+		b.Run("check/"+kind, func(b *testing.B) {
+			timed(b, nothing, func() error {
+				_, err := r.Check(b.Context(), engine.CheckOptions{Depth: engine.DepthData})
+				return err
+			})
+		})
+	}
+}
+
+// BenchmarkKernel runs what a backup cannot do without, one after the other and
+// nothing else, on blocks of 1 MiB. The sum of their times is what a first
+// backup or a restore is compared with.
+func BenchmarkKernel(b *testing.B) {
+	for _, kind := range []string{"text", "random"} {
+		data := benchData(kind)
+		b.Run("split/"+kind, func(b *testing.B) { benchSplit(b, data) })
+		b.Run("hash/"+kind, func(b *testing.B) { benchHash(b, data) })
+		benchBlocks(b, kind, data)
+	}
+}
+
+func benchSplit(b *testing.B, data []byte) {
+	pol, err := chunk.DerivePolynomial(chunk.Key{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	s, err := chunk.NewSplitter(pol, chunk.General())
+	if err != nil {
+		b.Fatal(err)
+	}
+	timed(b, nothing, func() error {
+		s.Reset(bytes.NewReader(data))
+		for {
+			if _, err := s.Next(); errors.Is(err, io.EOF) {
+				return nil
+			} else if err != nil {
+				return err
+			}
+		}
+	})
+}
+
+// benchHash hashes pieces as long as the mean chunk of random data.
+func benchHash(b *testing.B, data []byte) {
+	h := chunk.NewHasher(chunk.Key{})
+	timed(b, nothing, func() error {
+		for i := 0; i < len(data); i += 40 << 10 {
+			h.Sum(data[i:min(i+40<<10, len(data))])
+		}
+		return nil
+	})
+}
+
+// benchBlocks compresses, seals, opens and decompresses. Speeds are those of
+// the data before compression.
+func benchBlocks(b *testing.B, kind string, data []byte) {
+	const size = 1 << 20
+	enc, err := codec.NewEncoder(codec.Fastest)
+	if err != nil {
+		b.Fatal(err)
+	}
+	dec, err := codec.NewDecoder()
+	if err != nil {
+		b.Fatal(err)
+	}
+	w, err := seal.NewWriter(seal.Key{}, seal.Template{Kind: seal.KindDataPack}, seal.Binding{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	var encoded, sealed [benchSize / size][]byte
+	var numbers [len(sealed)]uint64
+	loop := func(name string, f func(i int) error) {
+		b.Run(name+"/"+kind, func(b *testing.B) {
+			timed(b, nothing, func() error {
+				for i := range encoded {
+					if err := f(i); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+		})
+	}
+	loop("compress", func(i int) error {
+		encoded[i] = enc.Encode(encoded[i][:0], data[i*size:(i+1)*size])
+		return nil
+	})
+	loop("seal", func(i int) (err error) {
+		sealed[i], numbers[i], err = w.Part(sealed[i][:0], encoded[i])
+		return err
+	})
+	plain := make([]byte, 0, 2*size)
+	loop("open", func(i int) error {
+		_, err := w.Check(plain, sealed[i], numbers[i], seal.More)
+		return err
+	})
+	loop("decompress", func(i int) error {
+		_, err := dec.Decode(plain, encoded[i], size)
+		return err
+	})
+}
