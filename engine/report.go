@@ -79,8 +79,8 @@ type RestoreOptions struct {
 // A RestoreReport says what a restore wrote.
 type RestoreReport struct {
 	Snapshot            manifest.Snapshot
-	Files, Dirs, Others uint64
-	Bytes               uint64 // content written or left as hole, every byte verified
+	Files, Dirs, Others uint64 // that were to be written; those in Problems are among them
+	Bytes               uint64 // of their content, holes included; every byte that was written was verified
 	Problems            []progress.Problem
 	Owners, Devices     uint64 // not restored for want of privilege
 	Xattrs              uint64

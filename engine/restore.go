@@ -187,6 +187,12 @@ func (x *restorer) entry(ctx context.Context, path string, n *manifest.Node) err
 	if x.update != nil {
 		x.update.Hold(path)
 	}
+	if what == pickAbove {
+		return x.aboveDir(ctx, path, n)
+	}
+	if err := x.makeAbove(ctx); err != nil {
+		return err
+	}
 	switch n.Kind {
 	case manifest.Dir:
 		if err := x.make(ctx, path, n); err != nil {
@@ -215,6 +221,32 @@ func (x *restorer) entry(ctx context.Context, path string, n *manifest.Node) err
 		x.report.Others++
 		return x.make(ctx, path, n)
 	}
+}
+
+// aboveDir looks for what was asked for below a directory that was not. The
+// directory is made only if there is something.
+func (x *restorer) aboveDir(ctx context.Context, path string, n *manifest.Node) error {
+	x.above = append(x.above, link{path: path, node: *n})
+	depth := len(x.above)
+	if err := x.below(ctx, path, n.Tree); err != nil {
+		return err
+	}
+	if len(x.above) == depth {
+		x.above = x.above[:depth-1]
+	}
+	return nil
+}
+
+// makeAbove makes the directories above what was found.
+func (x *restorer) makeAbove(ctx context.Context) error {
+	for i := range x.above {
+		if err := x.make(ctx, x.above[i].path, &x.above[i].node); err != nil {
+			return err
+		}
+		x.report.Dirs++
+	}
+	x.above = x.above[:0]
+	return nil
 }
 
 func (x *restorer) below(ctx context.Context, path string, tree chunk.ID) error {

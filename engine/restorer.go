@@ -43,6 +43,7 @@ type restorer struct {
 	pick   *picker
 	jobs   chan job
 	links  map[uint64]*outFile // the first name of each group that was planned
+	above  []link              // directories that are made once something below them is
 	later  []link              // further names
 	window []ref
 	seq    *sequence  // in place of the window, if the target is a stream
