@@ -406,10 +406,26 @@ func TestNonsense(t *testing.T) {
 	p.exits(0, "init")
 	before := readTree(t, p.repo)
 	for _, args := range [][]string{
-		{"bakcup", "x"}, {"--nonsense"}, {"backup"}, {"backup", "--nonsense", "/etc"}, {"restore"}, {"restore", "x"},
-		{"backup", "--on-unreadable=perhaps", "/etc"}, {"backup", "--time", "yesterday", "/etc"}, {"snapshots", "--latest", "many"},
-		{"restore", "zz", "--target", "t"}, {"delete"}, {"check", "extra"}, {"init", "extra"}, {"key", "frobnicate"}, {"repair", "nothing"},
-		{"ls"}, {"backup", "--exclude", "[", "/etc"}, {"-r", "ftp://host/x", "snapshots"}, {"backup", "--host"}, {"tag", "latest", "--add", ""},
+		{"bakcup", "x"},
+		{"--nonsense"},
+		{"backup"},
+		{"backup", "--nonsense", "/etc"},
+		{"restore"},
+		{"restore", "x"},
+		{"backup", "--on-unreadable=perhaps", "/etc"},
+		{"backup", "--time", "yesterday", "/etc"},
+		{"snapshots", "--latest", "many"},
+		{"restore", "zz", "--target", "t"},
+		{"delete"},
+		{"check", "extra"},
+		{"init", "extra"},
+		{"key", "frobnicate"},
+		{"repair", "nothing"},
+		{"ls"},
+		{"backup", "--exclude", "[", "/etc"},
+		{"-r", "ftp://host/x", "snapshots"},
+		{"backup", "--host"},
+		{"tag", "latest", "--add", ""},
 	} {
 		r := p.says(exitUsage, "^cairn: ", args...)
 		if strings.Contains(r.stderr, "panic") || strings.Contains(r.stderr, "goroutine") {
@@ -510,9 +526,10 @@ func (h hostile) OpenFile(context.Context, string) (io.ReadCloser, error) {
 
 func (h hostile) ReadDir(_ context.Context, path string) iter.Seq2[manifest.Node, error] {
 	return func(yield func(manifest.Node, error) bool) {
-		if path == "" {
+		switch path {
+		case "":
 			yield(manifest.Node{Name: "x", Kind: manifest.Dir, Mode: 0o755}, nil)
-		} else if path == "x" {
+		case "x":
 			yield(h.node, nil)
 		}
 	}

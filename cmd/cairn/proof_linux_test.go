@@ -312,8 +312,8 @@ const mib = 1 << 20
 // small ones, into dir. What is written depends on seed alone.
 func fillTree(t *testing.T, dir string, size int64, seed byte) {
 	t.Helper()
-	noise := rand.NewChaCha8([32]byte{seed})
-	r := rand.New(noise)
+	random := rand.NewChaCha8([32]byte{seed})
+	r := rand.New(random)
 	buf := make([]byte, 8*mib)
 	for i := 0; size > 0; i++ {
 		n := int64(64 + r.IntN(6000)) // nine of ten files are small
@@ -323,7 +323,7 @@ func fillTree(t *testing.T, dir string, size int64, seed byte) {
 		n = min(n, size)
 		path := filepath.Join(dir, fmt.Sprintf("d%d", i%7), fmt.Sprintf("f%05d", i))
 		must(t, os.MkdirAll(filepath.Dir(path), 0o755))
-		noise.Read(buf[:n])
+		_, _ = random.Read(buf[:n]) // it never fails
 		must(t, os.WriteFile(path, buf[:n], 0o644))
 		size -= n
 	}
