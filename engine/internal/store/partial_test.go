@@ -3,14 +3,18 @@ package store
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"sync"
 	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/cairn-backup/cairn/backend"
+	"github.com/cairn-backup/cairn/backend/fault"
 	"github.com/cairn-backup/cairn/chunk"
 	"github.com/cairn-backup/cairn/engine/internal/layout"
 	"github.com/cairn-backup/cairn/engine/internal/log"
-	"golang.org/x/sync/errgroup"
 )
 
 // recordHook calls f after each record that was put.
@@ -102,6 +106,58 @@ func TestPartialIsWhole(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestLostBlock: a block that could not be handed over ends the session. No
+// barrier waits for it, and no record has a partial tree that may rely on it.
+func TestLostBlock(t *testing.T) {
+	r := newRig()
+	gate := fault.NewGate()
+	slow := fault.New(r.mem, fault.Rule{Op: fault.Put, Prefix: layout.Packs, Gate: gate})
+	s := r.open(t, slow, func(o *Options) { o.Limits.Partial = 1; o.Workers = 1 })
+	ss, err := s.Begin(t.Context(), SessionOptions{Partial: func(context.Context) ([]byte, error) { return []byte("partial"), nil }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	failed := make(chan error)
+	go func() {
+		w := ss.Writer()
+		for i := uint64(0); ; i++ {
+			if _, _, err := w.Put(ctx, random(i, 3000)); err != nil {
+				failed <- err
+				return
+			}
+		}
+	}()
+	for range uploads {
+		<-gate.Arrived()
+	}
+	cancel()
+	if err := <-failed; !errors.Is(err, context.Canceled) {
+		t.Errorf("Put = %v, want context.Canceled", err)
+	}
+	gate.Release()
+	w := ss.Writer()
+	done := make(chan error)
+	go func() { done <- errors.Join(w.Flush(t.Context()), ss.Drain(t.Context())) }()
+	select {
+	case err := <-done:
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("Drain = %v, want context.Canceled", err)
+		}
+	case <-time.After(5 * time.Second):
+		t.Fatal("Drain waits for a block that was lost")
+	}
+	ss.Abort(t.Context())
+	_ = s.opts.Log.View(func(st *log.State) error {
+		for s := range st.Sessions() {
+			if len(s.Partial) > 0 {
+				t.Error("a partial tree was recorded")
+			}
+		}
+		return nil
+	})
 }
 
 // holders returns which pack holds each chunk.

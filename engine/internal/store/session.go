@@ -323,6 +323,10 @@ func (ss *Session) count(n int) {
 
 // send gives a block to the sealers. The caller holds the gate, or is the last
 // to put anything.
+//
+// A block that is not taken is lost, with chunks that others count on: the
+// session ends by it, or a barrier would wait for the block, and a partial tree
+// could name what is in it.
 func (ss *Session) send(ctx context.Context, b *block) error {
 	ss.handed.Add(1)
 	select {
@@ -331,7 +335,9 @@ func (ss *Session) send(ctx context.Context, b *block) error {
 	case <-ss.done:
 		return ss.cause()
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		err := context.Cause(ctx)
+		ss.stop(err)
+		return err
 	}
 }
 
