@@ -4,52 +4,77 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/cairn-backup/cairn/engine"
-	"github.com/cairn-backup/cairn/engine/target"
 	"github.com/cairn-backup/cairn/manifest"
 )
 
 func (a *app) restoreCommand() *cobra.Command {
-	var dir string
+	var mode restoreMode
 	cmd := &cobra.Command{
-		Use:   "restore SNAPSHOT [PATTERN...] --target DIR",
-		Short: "Restore a snapshot, or a part of it, to a new directory",
-		Long: `Restore a snapshot, or a part of it, to a new directory.
+		Use:   "restore SNAPSHOT [PATTERN...] --target DIR | --in-place | --tar FILE",
+		Short: "Restore a snapshot, or a part of it",
+		Long: `Restore a snapshot, or a part of it.
 
 A snapshot of one directory gives that directory's entries, one of several roots
-a directory or file for each. DIR may be absent or empty. Every byte is verified
-before it is written. What cannot be restored is listed, and the exit code is 3.
+a directory or file for each. Every byte is verified before it is written. What
+cannot be restored is listed, and the exit code is 3.
+
+--target DIR, which may be absent or empty. With --overwrite it may hold
+something: "changed" makes every entry as it is in the snapshot, and writes only
+what differs, also within large files; "never" makes what is missing. --delete
+removes what the snapshot does not hold, --dry-run shows what would be done.
+
+--in-place puts a snapshot of one directory or file back where it was: it is
+restored beside it and exchanged as a whole, so that a failure at any moment
+leaves the old one. That is kept until the next time, or until cairn swap
+--discard. With --overwrite the directory is mended instead.
+
+--tar FILE makes an archive; "-" is standard output.
 
 A PATTERN names what is restored, with all below it: a path as ls shows it, in
 which "*", "?" and "[a-z]" match within a name, or the absolute path that was
 backed up.`,
 		Example: `  cairn restore latest --target /tmp/copy
-  cairn restore 4f2c91ab 'photos/2026/*.jpg' --target /tmp/photos`,
+  cairn restore 4f2c91ab 'photos/2026/*.jpg' --target /tmp/photos
+  cairn restore latest --target /data --overwrite=changed --delete --dry-run
+  cairn restore latest --in-place
+  cairn restore latest --tar - | tar -tv`,
 		Args:        atLeast("a SNAPSHOT"),
 		Annotations: map[string]string{longCommand: "restore"},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if dir == "" {
-				return usagef("cairn restore needs --target DIR")
+			if err := mode.check(len(args) - 1); err != nil {
+				return err
 			}
-			return a.restore(cmd.Context(), args[0], args[1:], dir)
+			return a.restore(cmd.Context(), args[0], args[1:], mode)
 		},
 	}
-	cmd.Flags().StringVar(&dir, "target", "", "`directory` to restore to, absent or empty")
+	flags := cmd.Flags()
+	flags.StringVar(&mode.dir, "target", "", "`directory` to restore to, absent or empty")
+	flags.BoolVar(&mode.inPlace, "in-place", false, "restore to where it was, all or nothing")
+	flags.StringVar(&mode.tar, "tar", "", "make a new tar `file`, - for standard output")
+	flags.StringVar(&mode.overwrite, "overwrite", "", "what is there already: changed or never (default: refuse)")
+	flags.BoolVar(&mode.remove, "delete", false, "remove what the snapshot does not hold")
+	flags.BoolVar(&mode.dryRun, "dry-run", false, "show what would be done")
+	flags.BoolVar(&mode.noOwner, "no-owner", false, "leave everything to the user who restores")
+	flags.BoolVar(&mode.force, "force", false, "exchange also what other processes have open")
 	return cmd
 }
 
-func (a *app) restore(ctx context.Context, ref string, patterns []string, dir string) error {
+func (a *app) restore(ctx context.Context, ref string, patterns []string, mode restoreMode) (err error) {
 	repo, _, err := a.open(ctx, reads)
 	if err != nil {
 		return err
 	}
 	defer repo.Close() // only read
-	s, err := a.snapshot(ctx, repo, ref, toStdout)
+	where := toStdout
+	if mode.tar == "-" {
+		where = toStderr
+	}
+	s, err := a.snapshot(ctx, repo, ref, where)
 	if err != nil {
 		return err
 	}
@@ -57,17 +82,26 @@ func (a *app) restore(ctx context.Context, ref string, patterns []string, dir st
 	if err != nil {
 		return err
 	}
-	abs, err := filepath.Abs(dir)
+	to, err := a.place(mode, s)
 	if err != nil {
-		return fmt.Errorf("restore: %w", err)
-	}
-	report, err := repo.Restore(ctx, s.ID, target.Dir(abs), engine.RestoreOptions{
-		Paths: paths, OnError: engine.Skip, Progress: a.watch(),
-	})
-	if err != nil && !errors.Is(err, engine.ErrIncomplete) {
 		return err
 	}
-	if reportErr := a.restoreReport(report, dir); reportErr != nil {
+	report, err := repo.Restore(ctx, s.ID, to.target, engine.RestoreOptions{
+		Paths: paths, OnError: engine.Skip, Progress: a.watch(),
+	})
+	if closeErr := to.close(); closeErr != nil && err == nil {
+		err = closeErr
+	}
+	if err != nil && !errors.Is(err, engine.ErrIncomplete) {
+		return errors.Join(err, to.undo())
+	}
+	if mode.tar == "-" { // standard output is the archive
+		if err != nil {
+			return &silent{err}
+		}
+		return nil
+	}
+	if reportErr := a.restoreReport(report, to.name, mode); reportErr != nil {
 		return reportErr
 	}
 	if err != nil {
@@ -124,16 +158,19 @@ type restoreJSON struct {
 	Requests     int64         `json:"requests"`
 	Seconds      float64       `json:"seconds"`
 	MissingThere uint64        `json:"missing_in_snapshot"`
+	DryRun       bool          `json:"dry_run,omitempty"`
+	Changes      *changesJSON  `json:"changes,omitempty"` // over what was there
 }
 
 // restoreReport prints what a restore did. Its last line says what was written.
-func (a *app) restoreReport(r engine.RestoreReport, dir string) error {
+func (a *app) restoreReport(r engine.RestoreReport, dir string, mode restoreMode) error {
 	if a.out.json {
 		doc := restoreJSON{
 			Event: "result", Schema: schema, Snapshot: snapshotOf(r.Snapshot), Target: dir, TargetB64: b64(dir),
-			Files: r.Files, Dirs: r.Dirs, Others: r.Others, Bytes: r.Bytes, Verified: true,
+			Files: r.Files, Dirs: r.Dirs, Others: r.Others, Bytes: r.Bytes, Verified: !mode.dryRun,
 			Problems: make([]problemJSON, len(r.Problems)), Owners: r.Owners, Devices: r.Devices, Xattrs: r.Xattrs,
 			BytesRead: r.BytesRead, Requests: r.Requests, Seconds: r.Elapsed.Seconds(), MissingThere: r.Snapshot.Stats.Missing,
+			DryRun: mode.dryRun, Changes: changesOf(r),
 		}
 		for i, p := range r.Problems {
 			doc.Problems[i] = problemEvent(p)
@@ -146,6 +183,14 @@ func (a *app) restoreReport(r engine.RestoreReport, dir string) error {
 	}
 	if n := r.Snapshot.Stats.Missing; n > 0 {
 		a.out.note("the snapshot lacks %s that could not be read when it was made: cairn snapshots %s --missing", plural(n, "item", "items"), r.Snapshot.ID.Short())
+	}
+	a.sayChanges(r.Changes)
+	if mode.dryRun {
+		a.out.say("nothing was written: this was a dry run")
+		return nil
+	}
+	if mode.inPlace && mode.overwrite == "" {
+		a.out.note("what was there before is kept beside it: cairn swap --discard %s removes it", printable(dir))
 	}
 	failed := ""
 	if n := len(r.Problems); n > 0 {
