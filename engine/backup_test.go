@@ -22,7 +22,7 @@ import (
 	"github.com/cairn-backup/cairn/manifest"
 )
 
-// age waits until what was written to dir counts as settled.
+// settle waits until what was written to dir counts as settled.
 func settle(t testing.TB) {
 	t.Helper()
 	select {
@@ -165,7 +165,7 @@ func TestChangedWhileRead(t *testing.T) {
 }
 
 func TestUnreadable(t *testing.T) {
-	r, b := fresh(t)
+	r, _ := fresh(t)
 	dir := write(t, someFiles())
 	src := enginetest.Watch(source.Dir(dir))
 	denied := &source.Error{Op: "open", Path: "b/three", Err: fs.ErrPermission}
@@ -205,7 +205,6 @@ func TestUnreadable(t *testing.T) {
 	if _, err := r.Backup(t.Context(), source.Dir(filepath.Join(dir, "absent")), engine.BackupOptions{OnUnreadable: engine.Skip}); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("Backup of nothing = %v", err)
 	}
-	_ = b
 	whole(t, r)
 }
 
@@ -394,7 +393,7 @@ func TestAmbiguous(t *testing.T) {
 	r, _ := fresh(t)
 	files := fstest.MapFS{"f": {Data: []byte("x")}}
 	seen := make(map[string]bool)
-	for range 2000 {
+	for range 1000 {
 		report := backUp(t, r, source.FS("f", files), engine.BackupOptions{})
 		prefix := report.Snapshot.ID.String()[:4]
 		if seen[prefix] {

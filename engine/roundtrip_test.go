@@ -111,6 +111,34 @@ func TestRoundTripLarge(t *testing.T) {
 	}
 }
 
+// TestTakenOver: what a second backup takes over from the first, without
+// reading it, is as whole as what was read.
+func TestTakenOver(t *testing.T) {
+	t.Parallel()
+	r, _ := fresh(t)
+	dir := filepath.Join(t.TempDir(), "src")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := enginetest.Grow(dir, random(21, 900)); err != nil {
+		t.Fatal(err)
+	}
+	settle(t)
+	first := backUp(t, r, source.Dir(dir), engine.BackupOptions{})
+	second := backUp(t, r, source.Dir(dir), engine.BackupOptions{})
+	if second.Snapshot.Stats.Read != 0 || second.Snapshot.Tree != first.Snapshot.Tree {
+		t.Errorf("the second backup read %d bytes, its tree is the first's: %v", second.Snapshot.Stats.Read, second.Snapshot.Tree == first.Snapshot.Tree)
+	}
+	if err := r.Delete(t.Context(), first.Snapshot.ID); err != nil {
+		t.Fatal(err)
+	}
+	// A change of one directory's entry only: all else is taken over.
+	update(t, dir, map[string][]byte{"changed": random(22, 30_000)})
+	third := backUp(t, r, source.Dir(dir), engine.BackupOptions{})
+	same(t, dir, restore(t, r, third.Snapshot.ID))
+	whole(t, r)
+}
+
 func FuzzRoundTrip(f *testing.F) {
 	f.Add([]byte{}, []byte{})
 	f.Add([]byte("01234567890123456789abcdefgh"), []byte("zyxwvutsrqponmlkjihgfedcba"))
