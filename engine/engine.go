@@ -43,8 +43,11 @@ type Options struct {
 	ReadOnly bool
 
 	// Workers is how many goroutines split, compress and verify, 1 to 256.
-	// Peak memory of a backup is about 40 MiB + Workers * 32 MiB, of a restore
-	// 24 MiB + Workers * 12 MiB, whatever the input: see docs/performance.md.
+	// Peak resident memory of a backup is about 150 MiB + Workers * 20 MiB, of a
+	// restore 40 MiB + Workers * 13 MiB, of a check of every byte 50 MiB +
+	// Workers * 33 MiB, whatever the input, in a process that does nothing else
+	// and collects garbage at half of what lives (GOGC=50): measurements in
+	// docs/performance.md.
 	// Default: GOMAXPROCS.
 	Workers int
 
