@@ -140,7 +140,7 @@ damage, 130 interrupted.`,
 	f := root.PersistentFlags()
 	f.StringVarP(&a.flags.repo, "repo", "r", "", "`path or URL` of the repository ($"+envRepo+")")
 	f.StringVar(&a.flags.cacheDir, "cache-dir", "", "`directory` for caches ($"+envCacheDir+")")
-	f.StringVar(&a.flags.keyFile, "key-file", "", "`file` with the key that opens the repository ($"+envKeyFile+")")
+	f.StringVar(&a.flags.keyFile, "key-file", "", "`file` with the key, or SSH private key, that opens the repository ($"+envKeyFile+")")
 	f.StringVar(&a.flags.passphraseFile, "passphrase-file", "", "`file` with the passphrase ($"+envPassphraseFile+")")
 	f.StringVar(&a.flags.passphraseCommand, "passphrase-command", "", "shell `command` that prints the passphrase ($"+envPassphraseCommand+")")
 	f.BoolVarP(&a.out.quiet, "quiet", "q", false, "print errors and what was asked for, nothing else")

@@ -38,14 +38,30 @@ func (a *app) keyAddCommand() *cobra.Command {
 		Use:   "add",
 		Short: "Add a passphrase or a key that opens the repository as well",
 		Long: `Add a passphrase or a key that opens the repository as well. If the new key file
-does not exist, a new key is written to it.`,
+does not exist, a new key is written to it.
+
+An SSH key (Ed25519, or RSA of at least 2,048 bits, without a passphrase) then
+opens the repository by --key-file. A public key, age1... or the line of an SSH
+.pub file, is enough to let the one who has its private half in: whether that
+opens cannot be tried here.`,
 		Example: `  cairn key add --label alice
-  cairn key add --new-key-file ~/second.key --label laptop`,
+  cairn key add --new-key-file ~/second.key --label laptop
+  cairn key add --ssh-key ~/.ssh/id_ed25519
+  cairn key add --public-key "$(cat bob.pub)" --label bob`,
 		Args: atMost(0),
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.keyAdd(cmd.Context(), s, label) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			for _, name := range []string{"ssh-key", "public-key"} {
+				if f := cmd.Flags().Lookup(name); f.Changed && f.Value.String() == "" {
+					return usagef("--%s is empty", name)
+				}
+			}
+			return a.keyAdd(cmd.Context(), s, label)
+		},
 	}
 	newSecretFlags(cmd, &s)
 	cmd.Flags().StringVar(&s.keyFile, "new-key-file", "", "`file` with the new key")
+	cmd.Flags().StringVar(&s.sshKey, "ssh-key", "", "`file` with the SSH private key to add")
+	cmd.Flags().StringVar(&s.publicKey, "public-key", "", "`text` of the public key to add")
 	cmd.Flags().StringVar(&label, "label", "", "`text` that says which key this is")
 	return cmd
 }
@@ -139,7 +155,7 @@ func (a *app) keyList(ctx context.Context) error {
 
 func (a *app) keyAdd(ctx context.Context, s secretSource, label string) (err error) {
 	if s.given() > 1 {
-		return usagef("give only one of --new-key-file, --new-passphrase-file and --new-passphrase-command")
+		return usagef("give only one of --new-key-file, --ssh-key, --public-key, --new-passphrase-file and --new-passphrase-command")
 	}
 	repo, l, err := a.open(ctx, writes)
 	if err != nil {
@@ -181,7 +197,7 @@ type keyAddedJSON struct {
 func (a *app) newSecret(ctx context.Context, s secretSource) (engine.Secret, error) {
 	if _, ok := terminal(a.stdin); s.given() == 0 && !ok {
 		return nil, withHint(usagef("no new passphrase is given, and there is no terminal to ask on"),
-			"use --new-passphrase-file or --new-passphrase-command (key add: or --new-key-file)")
+			"use --new-passphrase-file or --new-passphrase-command (key add: or --new-key-file, --ssh-key or --public-key)")
 	}
 	return a.secret(ctx, s, asking{what: "new passphrase", twice: true})
 }

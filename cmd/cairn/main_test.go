@@ -45,6 +45,7 @@ func TestScript(t *testing.T) {
 			"mode":      cmdMode,
 			"same":      cmdSame,
 			"snapshot":  cmdSnapshot,
+			"mksshkey":  cmdMakeSSHKey,
 		},
 	})
 }

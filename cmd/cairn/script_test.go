@@ -2,7 +2,10 @@ package main
 
 import (
 	"bytes"
+	"crypto/ed25519"
+	"crypto/rand"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +19,7 @@ import (
 	"strings"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/crypto/ssh"
 )
 
 // The commands of the scripts.
@@ -187,6 +191,30 @@ func cmdMakeName(ts *testscript.TestScript, neg bool, args []string) {
 	name, err := strconv.Unquote(`"` + args[1] + `"`)
 	ts.Check(err)
 	ts.Check(os.WriteFile(filepath.Join(ts.MkAbs(args[0]), name), []byte("content\n"), 0o600))
+}
+
+// mksshkey FILE [PASSPHRASE] makes an SSH key in FILE and FILE.pub, and sets the
+// variable PUBLIC to its public line.
+func cmdMakeSSHKey(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) == 0 || len(args) > 2 {
+		ts.Fatalf("usage: mksshkey FILE [PASSPHRASE]")
+	}
+	public, key, err := ed25519.GenerateKey(rand.Reader)
+	ts.Check(err)
+	var block *pem.Block
+	if len(args) == 2 {
+		block, err = ssh.MarshalPrivateKeyWithPassphrase(key, "", []byte(args[1]))
+	} else {
+		block, err = ssh.MarshalPrivateKey(key, "")
+	}
+	ts.Check(err)
+	file := ts.MkAbs(args[0])
+	ts.Check(os.WriteFile(file, pem.EncodeToMemory(block), 0o600))
+	line, err := ssh.NewPublicKey(public)
+	ts.Check(err)
+	text := ssh.MarshalAuthorizedKey(line)
+	ts.Check(os.WriteFile(file+".pub", text, 0o600))
+	ts.Setenv("PUBLIC", strings.TrimSpace(string(text)))
 }
 
 // mode FILE OCTAL looks at the permissions of a file.

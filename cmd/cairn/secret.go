@@ -25,6 +25,8 @@ const maxSecret = 64 << 10
 // is set.
 type secretSource struct {
 	keyFile           string
+	sshKey            string // a file; for a new key only, keyFile finds out by itself
+	publicKey         string // the text; for a new key only, it opens nothing
 	passphraseFile    string
 	passphraseCommand string
 	passphrase        string // of the environment; never of an argument, which others can see
@@ -34,7 +36,9 @@ type secretSource struct {
 // given returns how many ways s names.
 func (s secretSource) given() int {
 	n := 0
-	for _, way := range []bool{s.keyFile != "", s.passphraseFile != "", s.passphraseCommand != "", s.direct} {
+	for _, way := range []bool{
+		s.keyFile != "", s.sshKey != "", s.publicKey != "", s.passphraseFile != "", s.passphraseCommand != "", s.direct,
+	} {
 		if way {
 			n++
 		}
@@ -78,6 +82,13 @@ func (a *app) secret(ctx context.Context, s secretSource, how asking) (engine.Se
 	switch {
 	case s.keyFile != "":
 		return readKeyFile(s.keyFile)
+	case s.sshKey != "":
+		if _, err := readLimited(s.sshKey); err != nil {
+			return nil, usagef("SSH key: %v", err)
+		}
+		return engine.SSHKey(s.sshKey), nil
+	case s.publicKey != "":
+		return engine.PublicKey(s.publicKey), nil
 	case s.passphraseFile != "":
 		p, err := readLimited(s.passphraseFile)
 		if err != nil {
@@ -110,8 +121,9 @@ func passphrase(p []byte, from string) (engine.Secret, error) {
 	return engine.Passphrase(string(p)), nil
 }
 
-// readKeyFile reads a file of age identities. It is read here, once, so that a
-// file that is none is told apart from a key that does not fit.
+// readKeyFile reads a file of age identities, or an SSH private key. It is read
+// here so that a file that is neither is told apart from a key that does not
+// fit.
 func readKeyFile(path string) (engine.Secret, error) {
 	p, err := readLimited(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -120,12 +132,23 @@ func readKeyFile(path string) (engine.Secret, error) {
 	if err != nil {
 		return nil, usagef("key file: %v", err)
 	}
+	if isPrivatePEM(p) {
+		return engine.SSHKey(path), nil
+	}
 	ids, err := age.ParseIdentities(bytes.NewReader(p))
 	if err != nil || len(ids) == 0 {
 		// The text of err may quote a line of the file, which may be a secret.
-		return nil, usagef("%s is not a key file (it holds no line AGE-SECRET-KEY-1...)", printable(path))
+		return nil, usagef("%s is not a key file (it holds no line AGE-SECRET-KEY-1... and is no SSH private key)", printable(path))
 	}
 	return engine.Identity(ids...), nil
+}
+
+// isPrivatePEM reports whether p begins as SSH private keys do. Which of them
+// can be used the engine says.
+func isPrivatePEM(p []byte) bool {
+	line, _, _ := bytes.Cut(bytes.TrimSpace(p), []byte("\n"))
+	line = bytes.TrimSpace(line)
+	return bytes.HasPrefix(line, []byte("-----BEGIN ")) && bytes.HasSuffix(line, []byte("PRIVATE KEY-----"))
 }
 
 // readLimited reads a small file.
