@@ -351,7 +351,7 @@ func TestSwapKilled(t *testing.T) {
 			if err != nil {
 				t.Skip("too slow on a disk")
 			}
-			defer os.RemoveAll(dir) // of a test
+			t.Cleanup(func() { must(t, os.RemoveAll(dir)) }) // after the unmount
 			app := filepath.Join(dir, "app")
 			if mounted {
 				tmpfs(t, app, "size=100m")
