@@ -16,10 +16,9 @@ import (
 // many packs, records and partial trees.
 type Limits = store.Limits
 
-// Tuned returns o with limits, and with a short time for which the outcome of
-// a record is sought.
+// Tuned returns o with limits.
 func Tuned(o Options, limits Limits) Options {
-	o.tuning = tuning{limits: limits, settle: 100 * time.Millisecond}
+	o.tuning.limits = limits
 	return o
 }
 

@@ -215,7 +215,7 @@ func (m *mutation) run() {
 	m.t.Helper()
 	ctx, cancel := context.WithTimeout(m.t.Context(), 30*time.Second)
 	defer cancel()
-	opts := engine.Settle(engine.Options{Workers: 2}, 50*time.Millisecond)
+	opts := engine.Settle(engine.Options{Workers: 2}, 5*time.Second)
 	if m.warm {
 		opts.CacheDir = copyDir(m.t, m.cache)
 	}

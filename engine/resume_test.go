@@ -47,7 +47,7 @@ func TestResume(t *testing.T) {
 	t.Parallel()
 	dir := write(t, manyFiles())
 	settle(t)
-	opts := engine.Settle(engine.Tuned(engine.Options{Workers: 2}, small), 20*time.Millisecond)
+	opts := engine.Settle(engine.Tuned(engine.Options{Workers: 2}, small), 200*time.Millisecond)
 	full := open(t, mem.New(), opts)
 	all := backUp(t, full, source.Dir(dir), engine.BackupOptions{}).Snapshot.Stats
 	for _, at := range []int{12, 15, 18} {
