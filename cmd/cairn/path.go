@@ -63,9 +63,13 @@ func (v *view) relative(arg string) string {
 func (v *view) inside(rel string) string { return path.Join(v.top, rel) }
 
 // original returns the path that was backed up as the FS's name.
-func (v *view) original(name string) string {
+func (v *view) original(name string) string { return original(v.snap.Roots, name) }
+
+// original returns the path that was backed up as name, which begins with the
+// name of a root.
+func original(roots []manifest.Root, name string) string {
 	root, rest, _ := strings.Cut(name, "/")
-	for _, r := range v.snap.Roots {
+	for _, r := range roots {
 		if r.Name == root {
 			if rest == "" {
 				return r.Path

@@ -156,10 +156,22 @@ func notesOf(s manifest.Snapshot) string {
 func (a *app) printMissing(list []manifest.Snapshot) {
 	for _, s := range list {
 		for _, m := range s.Missing {
-			a.out.result("%s  %s: %s", s.ID.Short(), printable(m.Path), printableText(m.Reason))
+			path := original(s.Roots, m.Path)
+			a.out.result("%s  %s: %s", s.ID.Short(), printable(path), printableText(withoutPath(m.Reason, path)))
 		}
 		if n := s.Stats.Missing; n > uint64(len(s.Missing)) {
 			a.out.result("%s  and %s more", s.ID.Short(), count(n-uint64(len(s.Missing))))
 		}
 	}
+}
+
+// withoutPath returns reason without the operation and path it begins with, as
+// in "open /etc/shadow: permission denied": the path is shown already, and here
+// without bytes that are not UTF-8.
+func withoutPath(reason, path string) string {
+	before, after, ok := strings.Cut(reason, strings.ToValidUTF8(path, "\uFFFD")+": ")
+	if !ok || strings.Contains(before, ": ") {
+		return reason
+	}
+	return after
 }
