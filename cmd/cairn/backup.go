@@ -23,15 +23,16 @@ type backupFlags struct {
 	skipIfUnchanged        bool
 	onUnreadable           string
 	stdin                  string
+	sqlite                 string
 	allowEmpty             bool
 }
 
 func (a *app) backupCommand() *cobra.Command {
 	var f backupFlags
 	cmd := &cobra.Command{
-		Use:   "backup PATH... | --stdin NAME [-- COMMAND...]",
-		Short: "Back up files and directories, or one stream",
-		Long: `Back up files and directories, or one stream, as one snapshot.
+		Use:   "backup PATH... | --stdin NAME [-- COMMAND...] | --sqlite PATH",
+		Short: "Back up files and directories, a stream, or a database",
+		Long: `Back up files and directories, one stream, or one database, as one snapshot.
 
 Each PATH is a root: restoring a snapshot of one directory gives that directory's
 entries. What cannot be read is listed, the snapshot is marked incomplete, and
@@ -40,15 +41,25 @@ the exit code is 3; with --on-unreadable=fail nothing is published instead.
 With --stdin the snapshot is one file called NAME, which is what COMMAND prints,
 or else what stands on standard input. If COMMAND fails nothing is published.
 
+With --sqlite the snapshot is a consistent copy of the SQLite database at PATH,
+checked for integrity, while others go on using it. The copy is made in the
+directory for temporary files, and needs as much space there as the database.
+
 Exclude patterns are those of .gitignore, relative to each PATH.
 
 Without --repo and ` + envRepo + ` the default repository is used, and made the first
 time, with a generated key.`,
 		Example: `  cairn backup ~/documents ~/pictures --exclude '*.tmp' --tag daily
   cairn backup /etc --host web1 --one-file-system --skip-if-unchanged
-  cairn backup --stdin shop.sql -- pg_dump shop`,
+  cairn backup --stdin shop.sql -- pg_dump shop
+  cairn backup --sqlite /var/lib/app/app.db`,
 		Annotations: map[string]string{longCommand: "backup"},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			for _, name := range []string{"stdin", "sqlite"} {
+				if fl := cmd.Flags().Lookup(name); fl.Changed && fl.Value.String() == "" {
+					return usagef("--%s is empty", name)
+				}
+			}
 			return a.backup(cmd.Context(), f, args, cmd.ArgsLenAtDash())
 		},
 	}
@@ -65,6 +76,7 @@ time, with a generated key.`,
 	fs.BoolVar(&f.skipIfUnchanged, "skip-if-unchanged", false, "publish no snapshot if nothing changed")
 	fs.StringVar(&f.onUnreadable, "on-unreadable", "skip", "what to do about items that cannot be read: `skip or fail`")
 	fs.StringVar(&f.stdin, "stdin", "", "back up one stream as a file of this `name`")
+	fs.StringVar(&f.sqlite, "sqlite", "", "back up the live SQLite database at this `path`")
 	fs.BoolVar(&f.allowEmpty, "allow-empty", false, "with --stdin: an empty stream is no error")
 	return cmd
 }
@@ -94,6 +106,9 @@ func (a *app) backup(ctx context.Context, f backupFlags, args []string, dash int
 	src := in.source(a.ownDirs(l))
 	opts.Progress = a.watch()
 	report, err := repo.Backup(ctx, src, opts)
+	if err == nil && !report.Unchanged {
+		a.warnSmaller(ctx, repo, report.Snapshot)
+	}
 	if closeErr := repo.Close(); err == nil {
 		err = closeErr
 	}
@@ -142,6 +157,30 @@ func parseTime(s string) (time.Time, error) {
 		}
 	}
 	return time.Time{}, usagef("%q is no time such as 2026-01-02T15:04:05Z or \"2026-01-02 15:04:05\"", printableText(s))
+}
+
+// warnSmaller warns if a snapshot is much smaller than the one before it: a disk
+// that is not mounted, or a command that ended early, looks like that.
+func (a *app) warnSmaller(ctx context.Context, repo *engine.Repository, s manifest.Snapshot) {
+	if s.Parent.IsZero() || a.out.quiet {
+		return
+	}
+	parent, err := repo.Snapshot(ctx, s.Parent.String())
+	if err != nil || !muchSmaller(s.Stats, parent.Stats) { // without the parent there is nothing to say
+		return
+	}
+	a.out.note("warning: much smaller than the snapshot before it, %s: %s, %s, not %s, %s", parent.ID.Short(),
+		plural(s.Stats.Files, "file", "files"), size(s.Stats.Bytes),
+		plural(parent.Stats.Files, "file", "files"), size(parent.Stats.Bytes))
+}
+
+// muchSmaller reports whether fewer than half of the files or of the bytes are
+// left, where there were enough for that to mean something.
+func muchSmaller(s, parent manifest.Stats) bool {
+	if parent.Files <= 100 && parent.Bytes <= 1<<20 {
+		return false
+	}
+	return 2*s.Files < parent.Files || 2*s.Bytes < parent.Bytes
 }
 
 // backupReport prints what a backup did. Its last line names the snapshot.

@@ -14,15 +14,17 @@ import (
 	"time"
 
 	"github.com/cairn-backup/cairn/engine/source"
+	"github.com/cairn-backup/cairn/engine/source/sqlite"
 )
 
-// A backupInput is what one backup reads: paths, or else a stream.
+// A backupInput is what one backup reads: paths, or else a stream or a database.
 type backupInput struct {
 	paths   []string // absolute
 	exclude []string
 	oneFS   bool
 
-	stream *source.StreamSource
+	stream   *source.StreamSource
+	database *sqlite.Source // at the one path of paths
 }
 
 // backupInput finds out what is to be backed up. dash is how many arguments
@@ -30,6 +32,9 @@ type backupInput struct {
 func (a *app) backupInput(f backupFlags, args []string, dash int) (backupInput, error) {
 	if err := nonEmpty(args); err != nil {
 		return backupInput{}, err
+	}
+	if f.sqlite != "" {
+		return databaseInput(f, args)
 	}
 	if f.stdin != "" {
 		return a.streamInput(f, args, dash)
@@ -45,7 +50,7 @@ func (a *app) backupInput(f backupFlags, args []string, dash int) (backupInput, 
 		args = append(args, more...)
 	}
 	if len(args) == 0 {
-		return backupInput{}, usagef("cairn backup needs a PATH, or --stdin")
+		return backupInput{}, usagef("cairn backup needs a PATH, --stdin or --sqlite")
 	}
 	exclude := f.exclude
 	for _, name := range f.excludeFile {
@@ -89,10 +94,28 @@ func (a *app) streamInput(f backupFlags, args []string, dash int) (backupInput, 
 	return backupInput{stream: s}, nil
 }
 
+func databaseInput(f backupFlags, args []string) (backupInput, error) {
+	if len(args)+len(f.filesFrom)+len(f.exclude)+len(f.excludeFile) > 0 || f.oneFileSystem || f.stdin != "" || f.allowEmpty {
+		return backupInput{}, usagef("--sqlite backs up one database and takes no PATH, --stdin, --allow-empty, " +
+			"--files-from, --exclude, --exclude-file or --one-file-system")
+	}
+	paths, err := absolutes([]string{f.sqlite})
+	if err != nil {
+		return backupInput{}, err
+	}
+	if _, err := os.Lstat(paths[0]); err != nil { // before a repository is made for it
+		return backupInput{}, fmt.Errorf("backup: %w", err)
+	}
+	return backupInput{paths: paths, database: sqlite.File(paths[0])}, nil
+}
+
 // source returns what is read, without the paths of own.
 func (in backupInput) source(own []string) source.Source {
 	if in.stream != nil {
 		return in.stream
+	}
+	if in.database != nil {
+		return in.database
 	}
 	sources := make([]source.Source, len(in.paths))
 	for i, p := range in.paths {
@@ -197,7 +220,7 @@ func backupHint(err error, f backupFlags) string {
 		return "a dump that prints nothing has mostly failed; --allow-empty stores it all the same"
 	case errors.Is(err, source.ErrSkipped):
 		return "this is where cairn keeps its repository, its cache or its state"
-	case errors.Is(err, source.ErrSource) && f.onUnreadable == "fail":
+	case errors.Is(err, source.ErrSource) && f.onUnreadable == "fail" && f.sqlite == "":
 		return "--on-unreadable=skip leaves out what cannot be read, and lists it"
 	}
 	return hintOf(err)

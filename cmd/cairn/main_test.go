@@ -45,6 +45,8 @@ func TestScript(t *testing.T) {
 			"mode":      cmdMode,
 			"same":      cmdSame,
 			"snapshot":  cmdSnapshot,
+			"database":  cmdDatabase,
+			"makelive":  cmdMakeLive,
 			"mksshkey":  cmdMakeSSHKey,
 		},
 	})
