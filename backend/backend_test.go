@@ -233,7 +233,7 @@ func TestOptionalPowers(t *testing.T) {
 	if err := backend.DeleteAll(t.Context(), f, keys); err != nil {
 		t.Errorf("DeleteAll again = %v, want nil", err)
 	}
-	for info := range plain.List(t.Context(), "") {
-		t.Errorf("%s is still there", info.Key)
+	for info, err := range plain.List(t.Context(), "") {
+		t.Errorf("%s is still there, %v", info.Key, err)
 	}
 }

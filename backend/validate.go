@@ -256,8 +256,11 @@ func (p *probe) list(ctx context.Context) error {
 		prefix Key
 		want   []Key
 	}{
-		{p.dir + "list/", keys}, {p.dir + "list/a", keys[:4]}, {p.dir + "list/a/", keys[1:3]},
-		{p.dir + "list/b", keys[4:]}, {p.dir + "list/c", nil},
+		{p.dir + "list/", keys},
+		{p.dir + "list/a", keys[:4]},
+		{p.dir + "list/a/", keys[1:3]},
+		{p.dir + "list/b", keys[4:]},
+		{p.dir + "list/c", nil},
 	} {
 		if err := p.lists(ctx, l.prefix, l.want); err != nil {
 			return err

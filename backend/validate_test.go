@@ -249,7 +249,10 @@ func TestValidateLiars(t *testing.T) {
 			if !strings.Contains(err.Error(), l.want) {
 				t.Errorf("Validate = %v, want it to be about %q", err, l.want)
 			}
-			for info := range m.List(t.Context(), "") {
+			for info, err := range m.List(t.Context(), "") {
+				if err != nil {
+					t.Fatal(err)
+				}
 				if l.name != "does not delete" {
 					t.Errorf("Validate leaves %s", info.Key)
 				}
@@ -267,7 +270,10 @@ func TestValidate(t *testing.T) {
 		t.Fatalf("Validate = %v, want nil", err)
 	}
 	var keys []string
-	for info := range m.List(t.Context(), "") {
+	for info, err := range m.List(t.Context(), "") {
+		if err != nil {
+			t.Fatal(err)
+		}
 		keys = append(keys, string(info.Key))
 	}
 	if fmt.Sprint(keys) != "[config]" {
@@ -306,7 +312,7 @@ func TestValidateCancelled(t *testing.T) {
 	if err := backend.Validate(ctx, f); !errors.Is(err, context.Canceled) {
 		t.Errorf("Validate, cancelled = %v, want Canceled", err)
 	}
-	for info := range m.List(t.Context(), "") {
-		t.Errorf("Validate, cancelled, leaves %s", info.Key)
+	for info, err := range m.List(t.Context(), "") {
+		t.Errorf("Validate, cancelled, leaves %s, %v", info.Key, err)
 	}
 }

@@ -46,7 +46,7 @@ const (
 	topShift = 64 - laneDegree
 )
 
-// tables holds for each byte b, shifted by topShift:
+// tables holds what each byte b contributes, shifted by topShift.
 type tables struct {
 	out [256]uint64 // b·x^512 mod P, which takes b out of the window
 	mod [256]uint64 // b·x^53 mod P, which brings back what a step pushed out

@@ -58,8 +58,10 @@ func TestSplitterSameCutsAtBoundaries(t *testing.T) {
 			continue // the others meet every boundary, in less time
 		}
 		s := newSplitter(t, testPol, p)
-		for _, size := range []int{0, windowSize, p.Min, p.Min + laneSize, p.Min + blockSize, p.Max, 2 * p.Max,
-			readSize, 2 * readSize, p.Max + 2*readSize} {
+		for _, size := range []int{
+			0, windowSize, p.Min, p.Min + laneSize, p.Min + blockSize, p.Max, 2 * p.Max,
+			readSize, 2 * readSize, p.Max + 2*readSize,
+		} {
 			for _, d := range []int{-65, -64, -63, -2, -1, 0, 1, 2, 63, 64, 65} {
 				if size+d < 0 || size >= readSize && d != d/64*64 && d != -1 && d != 1 {
 					continue // long streams take too long for all of them

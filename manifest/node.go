@@ -44,8 +44,8 @@ func (k NodeKind) String() string {
 // Flags are facts about a node that are true or not. The values are stored.
 type Flags uint8
 
-// Changed: the file changed while it was read, so its content may never have
-// existed as a whole.
+// Changed says that the file changed while it was read, so its content may
+// never have existed as a whole.
 const Changed Flags = 1
 
 // Limits of a node, in bytes. They keep a node within one page, whatever it

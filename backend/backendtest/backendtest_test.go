@@ -305,7 +305,10 @@ func TestBrokenStores(t *testing.T) {
 		{"deletes what lies below", func(m *mem.Backend) backend.Backend {
 			return &broken{Backend: m, delete: func(ctx context.Context, key backend.Key) error {
 				if key.Validate() == nil {
-					for info := range m.List(ctx, key+"/") {
+					for info, err := range m.List(ctx, key+"/") {
+						if err != nil {
+							return err
+						}
 						_ = m.Delete(ctx, info.Key)
 					}
 				}

@@ -44,7 +44,7 @@ func (s *suite) largeObject() {
 func (s *suite) notExist() {
 	b := s.open()
 	s.put(b, "dir/there", []byte("x"))
-	for _, key := range []backend.Key{"none", "dir/none", "dir", "dir/ther", "no/such/dir"} {
+	for _, key := range []backend.Key{"none", "dir/none", "dir", "dir/the", "no/such/dir"} {
 		_, err := b.Get(s.Context(), key, 0, -1)
 		s.wantErr(fmt.Sprintf("Get(%s)", key), err, backend.ErrNotExist)
 		_, err = b.Stat(s.Context(), key)

@@ -3,8 +3,10 @@ package local
 import (
 	"bytes"
 	"io/fs"
+	"maps"
 	"math/rand/v2"
 	"path"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -221,9 +223,7 @@ func (n *node) sync() {
 	n.durable = bytes.Clone(n.data)
 	if n.names != nil {
 		n.durableNames = make(map[string]*node, len(n.names))
-		for name, child := range n.names {
-			n.durableNames[name] = child
-		}
+		maps.Copy(n.durableNames, n.names)
 	}
 }
 
@@ -309,7 +309,7 @@ type memFile struct {
 func (f *memFile) Write(p []byte) (int, error) {
 	f.d.mu.Lock()
 	defer f.d.mu.Unlock()
-	f.n.data = append(f.n.data[:len(f.n.data):len(f.n.data)], p...)
+	f.n.data = append(slices.Clip(f.n.data), p...)
 	return len(p), nil
 }
 
