@@ -11,8 +11,9 @@ func freeSpace(dir string) (uint64, error) {
 	if err := unix.Statfs(dir, &st); err != nil {
 		return 0, err
 	}
-	if int64(st.Bavail) < 0 { // FreeBSD counts the reserve below zero
+	blocks := int64(st.Bavail)
+	if blocks < 0 { // FreeBSD counts the reserve below zero
 		return 0, nil
 	}
-	return uint64(st.Bavail) * uint64(st.Bsize), nil
+	return uint64(blocks) * uint64(st.Bsize), nil
 }

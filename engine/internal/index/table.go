@@ -84,7 +84,7 @@ func (v *tableVerifier) verify(path string, size int64) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close()
+	defer f.Close() // only read
 	v.buf = slices.Grow(v.buf[:0], int(size))[:size]
 	if _, err := io.ReadFull(f, v.buf); err != nil {
 		return err
@@ -113,7 +113,7 @@ func (v *tableVerifier) skim(path string, size int64) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close()
+	defer f.Close() // only read
 	// The index takes about 5 % of a table.
 	tail := make([]byte, min(size, 1<<20))
 	if _, err := f.ReadAt(tail, size-int64(len(tail))); err != nil {

@@ -137,19 +137,19 @@ func digest(dir string, list fileList) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := blake3.New()
-	fmt.Fprintf(h, "cairn index %d\nmanifest %d\n", schemaVersion, len(manifest))
-	_, _ = h.Write(manifest) // a hash takes everything
+	h := blake3.New() // takes everything: its Write returns no error
+	_, _ = fmt.Fprintf(h, "cairn index %d\nmanifest %d\n", schemaVersion, len(manifest))
+	_, _ = h.Write(manifest)
 	numbers := make([]uint64, 0, len(list.tables))
 	for n := range list.tables {
 		numbers = append(numbers, n)
 	}
 	slices.Sort(numbers)
 	for _, n := range numbers {
-		fmt.Fprintf(h, "table %d %d\n", n, list.tables[n])
+		_, _ = fmt.Fprintf(h, "table %d %d\n", n, list.tables[n])
 	}
 	for _, l := range list.logs {
-		fmt.Fprintf(h, "log %d %d\n", l.number, l.size)
+		_, _ = fmt.Fprintf(h, "log %d %d\n", l.number, l.size)
 	}
 	return h.Sum(nil), nil
 }
@@ -233,7 +233,7 @@ func readManifest(path string) (badger.Manifest, error) {
 	if err != nil {
 		return badger.Manifest{}, err
 	}
-	defer f.Close()
+	defer f.Close() // only read
 	info, err := f.Stat()
 	if err != nil {
 		return badger.Manifest{}, err

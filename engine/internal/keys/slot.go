@@ -153,11 +153,11 @@ func OpenSlot(object []byte, repo RepositoryID, secret Secret) (Root, error) {
 func scryptRounds(file []byte) (logN uint64, is bool) {
 	const stanza = "\n-> scrypt "
 	head := file[:min(len(file), 4096)]
-	at := bytes.Index(head, []byte(stanza))
-	if at < 0 {
+	_, after, ok := bytes.Cut(head, []byte(stanza))
+	if !ok {
 		return 0, false
 	}
-	line, _, _ := bytes.Cut(head[at+len(stanza):], []byte("\n"))
+	line, _, _ := bytes.Cut(after, []byte("\n"))
 	_, rounds, _ := bytes.Cut(line, []byte(" "))
 	n, err := strconv.ParseUint(string(rounds), 10, 64)
 	if err != nil {

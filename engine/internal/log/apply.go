@@ -21,7 +21,7 @@ import (
 // before them, are left out and returned. A record that does not follow s, or
 // whose signer is not known, is a DamagedError and changes nothing. Apply takes
 // ownership of rec's effects.
-func (s *State) Apply(rec Record) ([]Ignored, error) {
+func (s *State) Apply(rec Record) ([]IgnoredError, error) {
 	if err := s.follows(rec); err != nil {
 		return nil, err
 	}
@@ -44,11 +44,11 @@ func (s *State) follows(rec Record) error {
 }
 
 // fold applies the effects of rec and makes it the last record.
-func (s *State) fold(rec Record) []Ignored {
-	var ignored []Ignored
+func (s *State) fold(rec Record) []IgnoredError {
+	var ignored []IgnoredError
 	for i, e := range rec.Effects {
 		if err := s.apply(rec, e); err != nil {
-			ignored = append(ignored, Ignored{N: rec.N, Writer: rec.Writer, EffectError: EffectError{Index: i, Effect: e.effect().String(), Err: err}})
+			ignored = append(ignored, IgnoredError{N: rec.N, Writer: rec.Writer, EffectError: EffectError{Index: i, Effect: e.effect().String(), Err: err}})
 		}
 	}
 	s.pos = Position{N: rec.N, Hash: rec.Hash}

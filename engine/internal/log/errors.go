@@ -99,9 +99,9 @@ func (e *EffectError) Error() string {
 // Unwrap returns the reason.
 func (e *EffectError) Unwrap() error { return e.Err }
 
-// Ignored is an effect that replay left out: it is beyond its signer's role or
+// An IgnoredError is an effect that replay left out: it is beyond its signer's role or
 // did not hold in the state before it. Nothing of that effect is in the State.
-type Ignored struct {
+type IgnoredError struct {
 	N      uint64 // the record
 	Writer string // who wrote it, as the record says
 	EffectError

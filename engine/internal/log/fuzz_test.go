@@ -83,8 +83,10 @@ func FuzzCheckpoint(f *testing.F) {
 	s := NewState(Hash{1}, Keys{Admin: [32]byte{1}, Keeper: [32]byte{2}, Writer: [32]byte{3}})
 	rec := Record{N: 1, Prev: Hash{1}, Signer: [32]byte{1}, Effects: []Effect{
 		Add{First: 1, Packs: []PackInfo{newPack(), newPack(), newPack()}, Segments: []SegmentInfo{{ID: [16]byte{3}, Packs: Ranges{{1, 3}}}}},
-		newSnapshot(1, 2), newSnapshot(3), Session{ID: [16]byte{4}, Needs: Ranges{{1, 1}}, Partial: []byte("x")},
-		Damage{Pack: 2, Blocks: Ranges{{0, 5}}}, Feature{Name: "f"},
+		newSnapshot(1, 2), newSnapshot(3),
+		Session{ID: [16]byte{4}, Needs: Ranges{{1, 1}}, Partial: []byte("x")},
+		Damage{Pack: 2, Blocks: Ranges{{0, 5}}},
+		Feature{Name: "f"},
 	}}
 	add := func() {
 		p, err := marshalState(s)

@@ -45,7 +45,7 @@ func (l *Log) loadLocal() *State {
 // what knows that the store is not as it was.
 func (l *Log) saveLocal() error {
 	if l.opts.Dir == "" || l.opts.ReadOnly || l.Problem() != nil || l.saved == l.Head() && l.saved.N > 0 {
-		return nil
+		return nil //nolint:nilerr // a problem of the store is no failure to save
 	}
 	plain := slices.Clone(l.opts.Genesis[:])
 	err := l.View(func(s *State) error {

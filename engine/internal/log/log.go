@@ -93,7 +93,7 @@ type Log struct {
 	mu      sync.RWMutex // guards what follows
 	state   *State
 	problem error
-	ignored []Ignored
+	ignored []IgnoredError
 	doomed  map[pack.ID]struct{} // named by a Doom that this Log has read
 	closed  bool
 }
@@ -276,7 +276,7 @@ func (l *Log) DoomedSince(id pack.ID) bool {
 
 // Ignored returns the effects that were left out of the records this Log has
 // read, at most the last 1,000.
-func (l *Log) Ignored() []Ignored {
+func (l *Log) Ignored() []IgnoredError {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	return slices.Clone(l.ignored)

@@ -334,7 +334,7 @@ func TestStateAgainstModel(t *testing.T) {
 				t.Fatal(err)
 			}
 			for i, ok := range holds {
-				if got := !slices.ContainsFunc(ignored, func(g Ignored) bool { return g.Index == i }); got != ok {
+				if got := !slices.ContainsFunc(ignored, func(g IgnoredError) bool { return g.Index == i }); got != ok {
 					t.Fatalf("%T %+v holds %v, want %v: %v", rec.Effects[i], rec.Effects[i], got, ok, ignored)
 				}
 			}

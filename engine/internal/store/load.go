@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 
 	"github.com/cairn-backup/cairn/backend"
 	"github.com/cairn-backup/cairn/chunk/seal"
@@ -62,7 +63,7 @@ func (s *Store) CheckIndex(ctx context.Context) error {
 			return err // nothing is known yet: a new index would cost every segment
 		}
 	}
-	s.opts.Logger.Info("the index belongs to another history of the repository; it is built anew")
+	s.opts.Logger.InfoContext(ctx, "the index belongs to another history of the repository; it is built anew")
 	return s.index().Reset()
 }
 
@@ -82,9 +83,9 @@ func (s *Store) load(ctx context.Context, want func(log.SegmentInfo) bool) error
 	err := s.loadMissing(ctx, want)
 	switch {
 	case errors.Is(err, index.ErrDamaged):
-		err = s.reset(err)
+		err = s.reset(ctx, err)
 	case errors.Is(err, index.ErrNoSpace):
-		err = s.toMemory(err)
+		err = s.toMemory(ctx, err)
 	default:
 		return err
 	}
@@ -123,12 +124,12 @@ func (s *Store) loadMissing(ctx context.Context, want func(log.SegmentInfo) bool
 
 // toMemory goes on with an index in memory: that the disk of a cache is full
 // must not keep anyone from a backup or a restore. The caller holds loadMu.
-func (s *Store) toMemory(cause error) error {
+func (s *Store) toMemory(ctx context.Context, cause error) error {
 	x, err := index.Open(index.Options{Repository: s.opts.Repository})
 	if err != nil {
 		return err
 	}
-	s.opts.Logger.Warn("the index on disk cannot grow; this process goes on with one in memory", "error", cause)
+	s.opts.Logger.WarnContext(ctx, "the index on disk cannot grow; this process goes on with one in memory", slog.Any("error", cause))
 	s.resets.Add(1)
 	s.current.Store(x) // the other one is closed by who opened it
 	return nil
@@ -137,18 +138,18 @@ func (s *Store) toMemory(cause error) error {
 // rebuild empties an index that failed, so that the next load fills it. It does
 // nothing if someone else did so since the caller looked, when seen was the
 // number of resets: else two who miss something would undo each other's loads.
-func (s *Store) rebuild(seen uint64, cause error) error {
+func (s *Store) rebuild(ctx context.Context, seen uint64, cause error) error {
 	s.loadMu.Lock()
 	defer s.loadMu.Unlock()
 	if s.resets.Load() != seen {
 		return nil
 	}
-	return s.reset(cause)
+	return s.reset(ctx, cause)
 }
 
 // reset empties the index. The caller holds loadMu.
-func (s *Store) reset(cause error) error {
-	s.opts.Logger.Warn("the index is damaged and is built anew", "error", cause)
+func (s *Store) reset(ctx context.Context, cause error) error {
+	s.opts.Logger.WarnContext(ctx, "the index is damaged and is built anew", slog.Any("error", cause))
 	s.resets.Add(1)
 	return s.index().Reset()
 }
@@ -156,7 +157,7 @@ func (s *Store) reset(cause error) error {
 func (s *Store) loadSegment(ctx context.Context, seg log.SegmentInfo) error {
 	tables, err := s.ReadSegment(ctx, seg)
 	if errors.Is(err, ErrCorrupt) {
-		s.opts.Logger.Warn("an index segment is damaged; the footers of its packs are read instead", "error", err)
+		s.opts.Logger.WarnContext(ctx, "an index segment is damaged; the footers of its packs are read instead", slog.Any("error", err))
 		tables, err = s.footers(ctx, seg)
 	}
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"maps"
 	"sync"
 	"testing"
 	"time"
@@ -165,9 +166,7 @@ func (r *rig) holders(t *testing.T, s *Store) map[chunk.ID]uint64 {
 	t.Helper()
 	packs := make(map[uint64]log.PackInfo)
 	_ = s.opts.Log.View(func(st *log.State) error {
-		for n, info := range st.Packs() {
-			packs[n] = info
-		}
+		maps.Insert(packs, st.Packs())
 		return nil
 	})
 	held := make(map[chunk.ID]uint64)

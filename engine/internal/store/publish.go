@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/big"
 	"slices"
 	"time"
@@ -93,7 +94,7 @@ func (ss *Session) add(ctx context.Context, b *block, encoded []byte, v *pack.Ve
 	if err != nil {
 		return err
 	}
-	err = ss.addTo(w, b, encoded, v)
+	err = ss.addTo(ctx, w, b, encoded, v)
 	for errors.Is(err, pack.ErrFull) && !w.Empty() {
 		// The table is full: very many chunks that compress to nearly nothing.
 		if err := ss.finish(ctx, w); err != nil {
@@ -102,7 +103,7 @@ func (ss *Session) add(ctx context.Context, b *block, encoded []byte, v *pack.Ve
 		if w, err = ss.takePack(b.kind); err != nil {
 			return err
 		}
-		err = ss.addTo(w, b, encoded, v)
+		err = ss.addTo(ctx, w, b, encoded, v)
 	}
 	if err != nil {
 		return err
@@ -119,11 +120,11 @@ func (ss *Session) add(ctx context.Context, b *block, encoded []byte, v *pack.Ve
 }
 
 // addTo adds an encoded block to a pack.
-func (ss *Session) addTo(w *pack.Writer, b *block, encoded []byte, v *pack.Verifier) error {
+func (ss *Session) addTo(ctx context.Context, w *pack.Writer, b *block, encoded []byte, v *pack.Verifier) error {
 	err := w.Add(b.chunks, encoded, v)
 	if errors.Is(err, pack.ErrVerify) {
 		// What the compressor made cannot be read back; the bytes themselves can.
-		ss.store.opts.Logger.Warn("a block did not survive compression and is stored as it is", "error", err)
+		ss.store.opts.Logger.WarnContext(ctx, "a block did not survive compression and is stored as it is", slog.Any("error", err))
 		err = w.Add(b.chunks, codec.AppendRaw(nil, b.raw), v)
 	}
 	return err
@@ -418,7 +419,7 @@ func (ss *Session) record(ctx context.Context, last func(st *log.State, needs lo
 	}
 	ss.mu.Unlock()
 	if len(p.tables) > 0 {
-		ss.remember(p, pos)
+		ss.remember(ctx, p, pos)
 	}
 	return pos, nil
 }
@@ -481,7 +482,7 @@ func (ss *Session) needsWith(first uint64, n int) (needs, own log.Ranges) {
 
 // remember puts recorded packs into the index. The index is a hint: if it
 // cannot take them, the claims stay and the next session loads the segment.
-func (ss *Session) remember(p pending, pos log.Position) {
+func (ss *Session) remember(ctx context.Context, p pending, pos log.Position) {
 	x := ss.store.index()
 	ss.store.loadMu.Lock() // or a reset could come between entries and mark
 	defer ss.store.loadMu.Unlock()
@@ -496,7 +497,7 @@ func (ss *Session) remember(p pending, pos log.Position) {
 		return errors.Join(x.MarkLoaded(index.SegmentID(p.segment.ID)), x.SetTag(index.Tag{N: pos.N, Hash: pos.Hash}))
 	}()
 	if err != nil {
-		ss.store.opts.Logger.Warn("the index did not take new entries", "error", err)
+		ss.store.opts.Logger.WarnContext(ctx, "the index did not take new entries", slog.Any("error", err))
 		return
 	}
 	for _, t := range p.tables {

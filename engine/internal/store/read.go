@@ -44,7 +44,7 @@ func (s *Store) Find(ctx context.Context, ids []chunk.ID) ([]index.Place, error)
 				return nil, err // a log with a problem is read as far as it goes
 			}
 		case 1: // the index may have lost it
-			if err := s.rebuild(seen, errors.Join(err, errNoPlace)); err != nil {
+			if err := s.rebuild(ctx, seen, errors.Join(err, errNoPlace)); err != nil {
 				return nil, err
 			}
 		default:

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -199,7 +200,7 @@ func (s *Store) stored(ctx context.Context, id chunk.ID) (number uint64, found b
 	seen := s.resets.Load()
 	p, found, err := s.index().Lookup(id)
 	if err != nil {
-		if err := s.rebuild(seen, err); err != nil {
+		if err := s.rebuild(ctx, seen, err); err != nil {
 			return 0, false, err
 		}
 		if err := s.LoadAll(ctx); err != nil {
@@ -442,7 +443,7 @@ func (ss *Session) Abort(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second/2)
 	defer cancel()
 	if err := ss.publishRest(ctx); err != nil {
-		ss.store.opts.Logger.Info("packs of an unfinished session were not recorded", "error", err)
+		ss.store.opts.Logger.InfoContext(ctx, "packs of an unfinished session were not recorded", slog.Any("error", err))
 	}
 }
 
