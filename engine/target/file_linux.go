@@ -57,7 +57,7 @@ func (f *file) WriteAt(p []byte, off int64) (int, error) {
 	done := 0
 	for done < len(p) {
 		n, err := unix.Pwrite(int(f.fd.Load()), p[done:], off+int64(done))
-		if err == unix.EINTR { //nolint:errorlint // a bare errno
+		if err == unix.EINTR {
 			continue
 		}
 		if err == nil && n == 0 {
@@ -81,7 +81,7 @@ func (f *file) ReadAt(p []byte, off int64) (int, error) {
 	done := 0
 	for done < len(p) {
 		n, err := unix.Pread(int(f.fd.Load()), p[done:], off+int64(done))
-		if err == unix.EINTR { //nolint:errorlint // a bare errno
+		if err == unix.EINTR {
 			continue
 		}
 		if err != nil {
@@ -105,7 +105,7 @@ func (f *file) Close() error {
 	defer f.writer.open.Add(-1)
 	err := f.finish(fd)
 	// On Linux the descriptor is gone whatever close returns, EINTR too.
-	if errClose := unix.Close(fd); err == nil && errClose != unix.EINTR { //nolint:errorlint // a bare errno
+	if errClose := unix.Close(fd); err == nil && errClose != unix.EINTR {
 		err = errClose
 	}
 	if err != nil {

@@ -292,7 +292,11 @@ func (f *oldFile) Close() error {
 	defer w.open.Add(-1)
 	size := int64(f.node.Size) //nolint:gosec // WriteAt and the manifest bound it
 	same := f.mend && f.old != nil && f.covered == size && !f.differs && f.info.Size() == size
-	what, err := f.settle(same)
+	settle := f.settleOther
+	if same {
+		settle = f.settleSame
+	}
+	what, err := settle()
 	if f.old != nil {
 		_ = f.old.Close() // nothing was written to it
 	}
@@ -324,13 +328,16 @@ func (f *oldFile) Discard() error {
 	return nil
 }
 
-// settle finishes the file, whose content is the same or not.
-func (f *oldFile) settle(same bool) (What, error) {
+// settleSame finishes a file whose content was right already.
+func (f *oldFile) settleSame() (What, error) {
 	w := f.writer
-	if same && f.claim {
+	if f.claim {
 		_, names := inodeOf(f.info)
-		// The metadata of a file with several names may be someone else's.
-		changed, err := w.adjust(f.parent, f.name, f.node, names > 1 || w.over.dry)
+		adjust := w.adjust
+		if names > 1 || w.over.dry {
+			adjust = w.differs // the metadata of a file with several names may be someone else's
+		}
+		changed, err := adjust(f.parent, f.name, f.node)
 		switch {
 		case err != nil:
 			return 0, err
@@ -340,12 +347,23 @@ func (f *oldFile) settle(same bool) (What, error) {
 			return Adjusted, nil
 		}
 	}
-	switch {
-	case w.over.dry:
-		if same {
-			return Adjusted, nil
-		}
+	if w.over.dry {
+		return Adjusted, nil
+	}
+	return f.replace()
+}
+
+// settleOther finishes a file whose content was another.
+func (f *oldFile) settleOther() (What, error) {
+	if f.writer.over.dry {
 		return Replaced, nil
+	}
+	return f.replace()
+}
+
+// replace puts the new content, of which all was written, in place of the old.
+func (f *oldFile) replace() (What, error) {
+	switch {
 	case f.mend && f.covered != int64(f.node.Size): //nolint:gosec // bounded by the manifest
 		return 0, errors.Join(errUncovered, f.dropTemp())
 	case f.inPlace != nil:
@@ -382,7 +400,7 @@ func (f *oldFile) finishInPlace() error {
 	if err := errors.Join(err, f.inPlace.Close()); err != nil {
 		return err
 	}
-	_, err = f.writer.adjust(f.parent, f.name, f.node, false)
+	_, err = f.writer.adjust(f.parent, f.name, f.node)
 	return err
 }
 

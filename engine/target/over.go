@@ -113,7 +113,11 @@ func (w *dirWriter) makeAnew(parent *folder, fi fs.FileInfo, path string, n mani
 	_, name := splitPath(path)
 	if sameEntry(parent, name, fi, n) && w.over.claim(fi, n.Link) {
 		_, names := inodeOf(fi)
-		changed, err := w.adjust(parent, name, n, names > 1 || w.over.dry)
+		adjust := w.adjust
+		if names > 1 || w.over.dry {
+			adjust = w.differs
+		}
+		changed, err := adjust(parent, name, n)
 		switch {
 		case err != nil:
 			return 0, err
@@ -164,8 +168,9 @@ func sameEntry(parent *folder, name string, fi fs.FileInfo, n manifest.Node) boo
 		return true
 	case manifest.CharDevice, manifest.BlockDevice:
 		return sameDevice(fi, n)
+	default:
+		return false
 	}
-	return false
 }
 
 // linkOver makes a further name where something is already. It reports false
@@ -219,7 +224,7 @@ func (w *dirWriter) lookOver(state *dirState, m meta) error {
 		return err
 	}
 	defer w.folders.release(f)
-	changed, err := w.adjustFolder(f, m, true)
+	changed, err := w.folderDiffers(f, m)
 	if err != nil {
 		return w.fail("stat", state.path, err)
 	}

@@ -75,23 +75,61 @@ func punch(f *os.File, off int64, zeros []byte) error {
 func syncFile(*os.File) error { return nil }
 
 // adjust gives an entry that was there the metadata of n, and reports whether
-// they were others. With look alone it changes nothing.
-func (w *dirWriter) adjust(parent *folder, name string, n manifest.Node, look bool) (changed bool, err error) {
-	return w.adjustMeta(subject{fd: -1, dir: parent.fd, name: name}, n.Kind, metaOf(n), look)
+// they were others.
+func (w *dirWriter) adjust(parent *folder, name string, n manifest.Node) (changed bool, err error) {
+	return w.adjustMeta(subject{fd: -1, dir: parent.fd, name: name}, n.Kind, metaOf(n))
 }
 
-func (w *dirWriter) adjustFolder(f *folder, m meta, look bool) (changed bool, err error) {
-	return w.adjustMeta(subject{fd: f.fd, dir: f.fd, name: "."}, manifest.Dir, m, look)
+// differs reports what adjust would, and changes nothing.
+func (w *dirWriter) differs(parent *folder, name string, n manifest.Node) (bool, error) {
+	d, err := w.compareMeta(subject{fd: -1, dir: parent.fd, name: name}, n.Kind, metaOf(n))
+	return d.found, err
 }
 
-func (w *dirWriter) adjustMeta(s subject, kind manifest.NodeKind, m meta, look bool) (changed bool, err error) {
+func (w *dirWriter) adjustFolder(f *folder, m meta) error {
+	_, err := w.adjustMeta(subject{fd: f.fd, dir: f.fd, name: "."}, manifest.Dir, m)
+	return err
+}
+
+func (w *dirWriter) folderDiffers(f *folder, m meta) (bool, error) {
+	d, err := w.compareMeta(subject{fd: f.fd, dir: f.fd, name: "."}, manifest.Dir, m)
+	return d.found, err
+}
+
+func (w *dirWriter) adjustMeta(s subject, kind manifest.NodeKind, m meta) (changed bool, err error) {
+	d, err := w.compareMeta(s, kind, m)
+	if err != nil {
+		return false, err
+	}
+	if !d.found {
+		if d.foreign && !w.noOwner {
+			w.owners.Add(1)
+		}
+		return false, nil
+	}
+	for _, name := range d.extra {
+		if err := s.removeXattr(name); err != nil && !xattrRefused(err) {
+			return true, err
+		}
+	}
+	return true, w.set(s, kind, m)
+}
+
+// A difference is between the metadata of an entry and those it should have.
+type difference struct {
+	found   bool     // something can be set
+	foreign bool     // the owner or the group is another
+	extra   []string // attributes that should not be there
+}
+
+func (w *dirWriter) compareMeta(s subject, kind manifest.NodeKind, m meta) (difference, error) {
 	var st unix.Stat_t
 	if err := s.stat(&st); err != nil {
-		return false, err
+		return difference{}, err
 	}
 	have, err := s.xattrs()
 	if err != nil {
-		return false, err
+		return difference{}, err
 	}
 	missing, extra := compareXattrs(have, m.xattrs)
 	owned := st.Uid == m.uid && st.Gid == m.gid
@@ -100,22 +138,9 @@ func (w *dirWriter) adjustMeta(s subject, kind manifest.NodeKind, m meta, look b
 		mode &^= unix.S_ISUID | unix.S_ISGID
 	}
 	mtime := manifest.Time{Sec: int64(st.Mtim.Sec), Nsec: uint32(st.Mtim.Nsec)} //nolint:unconvert // narrower on some systems
-	if !missing && len(extra) == 0 && mtime == m.mtime &&
-		(owned || w.noOwner || !w.superuser()) && (kind == manifest.Symlink || st.Mode&0o7777 == mode) {
-		if !owned && !w.noOwner && !look {
-			w.owners.Add(1)
-		}
-		return false, nil
-	}
-	if look {
-		return true, nil
-	}
-	for _, name := range extra {
-		if err := s.removeXattr(name); err != nil && !xattrRefused(err) {
-			return true, err
-		}
-	}
-	return true, w.set(s, kind, m)
+	same := !missing && len(extra) == 0 && mtime == m.mtime &&
+		(owned || w.noOwner || !w.superuser()) && (kind == manifest.Symlink || st.Mode&0o7777 == mode)
+	return difference{found: !same, foreign: !owned, extra: extra}, nil
 }
 
 // compareXattrs reports whether any of want is missing in have, and which names

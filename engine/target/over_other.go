@@ -28,16 +28,34 @@ func punch(f *os.File, off int64, zeros []byte) error {
 func syncFile(f *os.File) error { return f.Sync() }
 
 // adjust gives an entry that was there the metadata of n, and reports whether
-// they were others. With look alone it changes nothing.
-func (w *dirWriter) adjust(parent *folder, name string, n manifest.Node, look bool) (changed bool, err error) {
-	return w.adjustMeta(parent.root, name, n.Kind, metaOf(n), look)
+// they were others.
+func (w *dirWriter) adjust(parent *folder, name string, n manifest.Node) (changed bool, err error) {
+	return w.adjustMeta(parent.root, name, n.Kind, metaOf(n))
 }
 
-func (w *dirWriter) adjustFolder(f *folder, m meta, look bool) (changed bool, err error) {
-	return w.adjustMeta(f.root, ".", manifest.Dir, m, look)
+// differs reports what adjust would, and changes nothing.
+func (w *dirWriter) differs(parent *folder, name string, n manifest.Node) (bool, error) {
+	return w.metaDiffers(parent.root, name, n.Kind, metaOf(n))
 }
 
-func (w *dirWriter) adjustMeta(root *os.Root, name string, kind manifest.NodeKind, m meta, look bool) (changed bool, err error) {
+func (w *dirWriter) adjustFolder(f *folder, m meta) error {
+	_, err := w.adjustMeta(f.root, ".", manifest.Dir, m)
+	return err
+}
+
+func (w *dirWriter) folderDiffers(f *folder, m meta) (bool, error) {
+	return w.metaDiffers(f.root, ".", manifest.Dir, m)
+}
+
+func (w *dirWriter) adjustMeta(root *os.Root, name string, kind manifest.NodeKind, m meta) (changed bool, err error) {
+	differs, err := w.metaDiffers(root, name, kind, m)
+	if err != nil || !differs {
+		return false, err
+	}
+	return true, w.set(root, name, kind, m)
+}
+
+func (w *dirWriter) metaDiffers(root *os.Root, name string, kind manifest.NodeKind, m meta) (bool, error) {
 	fi, err := root.Lstat(name)
 	if err != nil {
 		return false, err
@@ -47,13 +65,7 @@ func (w *dirWriter) adjustMeta(root *os.Root, name string, kind manifest.NodeKin
 	mode := modeOf(m.mode, owned)
 	const bits = fs.ModePerm | fs.ModeSticky | fs.ModeSetuid | fs.ModeSetgid
 	same := kind == manifest.Symlink || fi.Mode()&bits == mode && manifest.TimeOf(fi.ModTime()) == m.mtime
-	if same && (owned || w.noOwner || !w.superuser()) {
-		return false, nil
-	}
-	if look {
-		return true, nil
-	}
-	return true, w.set(root, name, kind, m)
+	return !same || !owned && !w.noOwner && w.superuser(), nil
 }
 
 // sameDevice is never asked: device nodes are not made here.

@@ -57,19 +57,24 @@ func (d *crashDisk) write(p string, data []byte) error {
 	}
 	return os.WriteFile(p, data, 0o600) // tests of a process that dies need no fsync
 }
+
 func (d *crashDisk) rename(a, b string) error {
 	return d.do(func() error { return d.osDisk.rename(a, b) })
 }
+
 func (d *crashDisk) move(a, b string) error {
 	return d.do(func() error { return d.osDisk.move(a, b) })
 }
+
 func (d *crashDisk) swap(a, b string) error {
 	if d.noSwap {
 		return errors.ErrUnsupported
 	}
 	return d.do(func() error { return d.osDisk.swap(a, b) })
 }
+
 func (d *crashDisk) remove(p string) error { return d.do(func() error { return d.osDisk.remove(p) }) }
+
 func (d *crashDisk) removeAll(p string) error {
 	if err := d.step(); err != nil { // after a part of it
 		if entries, _ := os.ReadDir(p); len(entries) > 0 {
@@ -79,9 +84,11 @@ func (d *crashDisk) removeAll(p string) error {
 	}
 	return d.osDisk.removeAll(p)
 }
+
 func (d *crashDisk) syncDir(p string) error {
 	return d.do(func() error { _, err := os.Stat(p); return err })
 }
+
 func (d *crashDisk) copyMeta(a, b string) error {
 	return d.do(func() error { return d.osDisk.copyMeta(a, b) })
 }
@@ -253,7 +260,7 @@ func TestSwapCrashAtEveryStep(t *testing.T) {
 	eachSwapCase(t, func(t *testing.T, c swapCase) {
 		olds, news := 0, 0
 		for n := 0; ; n++ {
-			whole := true
+			var whole bool
 			for m := 0; ; m++ {
 				dir := fastDir(t)
 				c.prepare(t, dir)
@@ -368,7 +375,7 @@ func TestSwapUnclear(t *testing.T) {
 			}
 			everything := func() []string {
 				var all []string
-				_ = filepath.WalkDir(dir, func(p string, d fs.DirEntry, _ error) error {
+				_ = filepath.WalkDir(dir, func(p string, _ fs.DirEntry, _ error) error {
 					if !strings.HasSuffix(p, ".cairn-lock") && p != dir {
 						all = append(all, p)
 					}

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -82,12 +83,7 @@ func unescapeMount(s string) string {
 // isMount reports whether a file system is mounted at path.
 func isMount(path string) (bool, error) {
 	points, err := mounts()
-	for _, p := range points {
-		if p == path {
-			return true, err
-		}
-	}
-	return false, err
+	return slices.Contains(points, path), err
 }
 
 // mountsBelow returns the mount points in the tree at path.

@@ -204,7 +204,7 @@ func TestSwapRefuses(t *testing.T) {
 		t.Errorf("Begin(/) = %v", err)
 	}
 	for name, file := range map[string]string{"app": "app/sub/f1", "db": "db"} {
-		cmd := exec.Command("sleep", "100")
+		cmd := exec.CommandContext(t.Context(), "sleep", "100")
 		f, err := os.Open(filepath.Join(dir, file))
 		must(t, err)
 		cmd.Stdin = f
@@ -301,7 +301,7 @@ func TestSwapForbidden(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("becoming someone else takes root")
 	}
-	dir, err := os.MkdirTemp("", "cairn")
+	dir, err := os.MkdirTemp("", "cairn") //nolint:usetesting // the parent of t.TempDir is closed to others
 	must(t, err)
 	defer os.RemoveAll(dir) // of a test
 	must(t, os.Chmod(dir, 0o755))
@@ -314,7 +314,7 @@ func TestSwapForbidden(t *testing.T) {
 	must(t, os.Chmod(filepath.Join(dir, "sticky"), 0o777|fs.ModeSticky))
 	fill(t, filepath.Join(dir, "sticky", "app"), "old", 1)
 	for _, path := range []string{"closed/app", "sticky/app"} {
-		cmd := exec.Command(exe, "-test.run=TestSwapHelper")
+		cmd := exec.CommandContext(t.Context(), exe, "-test.run=TestSwapHelper")
 		cmd.Env = append(os.Environ(), "CAIRN_SWAP="+filepath.Join(dir, path))
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 		out, err := cmd.CombinedOutput()
@@ -360,7 +360,7 @@ func TestSwapKilled(t *testing.T) {
 			rng := rand.New(rand.NewPCG(1, 2))
 			var out strings.Builder
 			for i := range 25 {
-				cmd := exec.Command(os.Args[0], "-test.run=TestSwapHelper")
+				cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=TestSwapHelper")
 				cmd.Env = append(os.Environ(), "CAIRN_SWAP="+app)
 				cmd.Stdout, cmd.Stderr = &out, &out
 				must(t, cmd.Start())

@@ -1,6 +1,7 @@
 package target
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -70,7 +71,7 @@ type swapper struct {
 // run exchanges. After an error everything is as before, unless the note is
 // still there.
 func (x *swapper) run(staged string, keepNone bool) error {
-	note, err := x.plan(staged, keepNone, true)
+	note, err := x.plan(staged, keepNone)
 	if err != nil {
 		return err
 	}
@@ -79,7 +80,7 @@ func (x *swapper) run(staged string, keepNone bool) error {
 	}
 	err = x.act(note)
 	if note.Swap != nil && errors.Is(err, errors.ErrUnsupported) {
-		if note, err = x.plan(staged, keepNone, false); err == nil {
+		if note, err = x.planMoves(staged, keepNone); err == nil {
 			err = x.writeNote(note)
 		}
 		if err == nil {
@@ -103,8 +104,22 @@ func (x *swapper) run(staged string, keepNone bool) error {
 	return nil
 }
 
-// plan returns what is to be done, with the inodes as they are now.
-func (x *swapper) plan(staged string, keepNone, atomic bool) (*swapNote, error) {
+// plan returns what is to be done, with the inodes as they are now: one
+// exchange of two names, where there is nothing else to move.
+func (x *swapper) plan(staged string, keepNone bool) (*swapNote, error) {
+	note, err := x.planMoves(staged, keepNone)
+	if err != nil || x.at.mount {
+		return note, err
+	}
+	if m := note.Moves; len(m) == 2 && bytes.Equal(m[0].From, x.rel(x.at.path)) {
+		note.Swap = &swapPair{Target: m[0].From, Staged: m[1].From, Old: m[0].Inode, New: m[1].Inode}
+		note.Moves = nil
+	}
+	return note, nil
+}
+
+// planMoves is plan for where names cannot be exchanged.
+func (x *swapper) planMoves(staged string, keepNone bool) (*swapNote, error) {
 	note := &swapNote{
 		Version: 1, KeepNone: keepNone,
 		About: "An exchange of " + x.at.base + " was interrupted. The application that restores finishes or undoes it: cairn swap --recover.",
@@ -128,11 +143,6 @@ func (x *swapper) plan(staged string, keepNone, atomic bool) (*swapNote, error) 
 				aside = append(aside, x.at.path+c)
 			}
 		}
-	}
-	if atomic && old != 0 && len(aside) == 0 {
-		ino, err := x.inode(staged)
-		note.Swap = &swapPair{Target: x.rel(x.at.path), Staged: x.rel(staged), Old: old, New: ino}
-		return note, err
 	}
 	// What goes aside goes after the target itself and comes back before it:
 	// an application must not meet its database without its log.

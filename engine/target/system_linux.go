@@ -136,7 +136,7 @@ func checkSpace(path string, need Need) error {
 	if os.Geteuid() == 0 {
 		blocks = st.Bfree
 	}
-	if err := lack("bytes", need.Bytes, blocks*uint64(max(st.Bsize, 0))); err != nil { //nolint:unconvert // narrower on some systems
+	if err := lack("bytes", need.Bytes, blocks*uint64(max(st.Bsize, 0))); err != nil {
 		return err
 	}
 	if st.Files == 0 { // no fixed number of inodes

@@ -45,7 +45,7 @@ func TestTarOfEverything(t *testing.T) {
 		t.Errorf("skipped %+v", skipped)
 	}
 	dst := t.TempDir()
-	cmd := exec.Command(gnu, "--xattrs", "--xattrs-include=*", "--numeric-owner", "--warning=no-timestamp", "-xpf", "-", "-C", dst)
+	cmd := exec.CommandContext(t.Context(), gnu, "--xattrs", "--xattrs-include=*", "--numeric-owner", "--warning=no-timestamp", "-xpf", "-", "-C", dst)
 	cmd.Stdin = &stream
 	if out, err := cmd.CombinedOutput(); err != nil || len(out) > 0 {
 		t.Errorf("tar: %v\n%s", err, out)

@@ -203,6 +203,7 @@ func kindOf(m fs.FileMode) manifest.NodeKind {
 		return manifest.Socket
 	case fs.ModeDevice | fs.ModeCharDevice:
 		return manifest.CharDevice
+	default:
+		return manifest.BlockDevice
 	}
-	return manifest.BlockDevice
 }

@@ -96,8 +96,7 @@ func (w *dirWriter) fail(op, path string, err error) error {
 // cause strips what the os package says of operation and path, since [Error]
 // says it.
 func cause(err error) error {
-	var p *fs.PathError
-	if errors.As(err, &p) {
+	if p, ok := errors.AsType[*fs.PathError](err); ok {
 		return p.Err
 	}
 	return err
@@ -469,8 +468,7 @@ func (w *dirWriter) setDir(state *dirState) error {
 	case state.meta == nil:
 		return f.root.Chmod(".", fs.FileMode(state.before.mode&0o777))
 	case w.over != nil && state.existed:
-		_, err := w.adjustFolder(f, *state.meta, false)
-		return err
+		return w.adjustFolder(f, *state.meta)
 	}
 	return w.setFolder(f, *state.meta)
 }
