@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"os"
 	"os/user"
@@ -60,7 +61,7 @@ func (r *Repository) Backup(ctx context.Context, src source.Source, opts BackupO
 		if err != nil {
 			err = errors.Join(err, closeErr)
 		} else if closeErr != nil { // what was published stays published
-			r.opts.Logger.Warn("the source was not closed properly after a backup", "error", closeErr)
+			r.opts.Logger.WarnContext(ctx, "the source was not closed properly after a backup", slog.Any("error", closeErr))
 		}
 	}()
 	if labels := source.Labels(view); len(labels) > 0 {

@@ -142,6 +142,7 @@ func BenchmarkKernel(b *testing.B) {
 }
 
 func benchSplit(b *testing.B, data []byte) {
+	b.Helper()
 	pol, err := chunk.DerivePolynomial(chunk.Key{})
 	if err != nil {
 		b.Fatal(err)
@@ -164,6 +165,7 @@ func benchSplit(b *testing.B, data []byte) {
 
 // benchHash hashes pieces as long as the mean chunk of random data.
 func benchHash(b *testing.B, data []byte) {
+	b.Helper()
 	h := chunk.NewHasher(chunk.Key{})
 	timed(b, nothing, func() error {
 		for i := 0; i < len(data); i += 40 << 10 {
@@ -176,6 +178,7 @@ func benchHash(b *testing.B, data []byte) {
 // benchBlocks compresses, seals, opens and decompresses. Speeds are those of
 // the data before compression.
 func benchBlocks(b *testing.B, kind string, data []byte) {
+	b.Helper()
 	const size = 1 << 20
 	enc, err := codec.NewEncoder(codec.Fastest)
 	if err != nil {

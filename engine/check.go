@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"sync"
@@ -126,10 +127,7 @@ func (c *checker) checkLog(ctx context.Context) error {
 	c.report.Records = r.log.Head().N
 	sessions := 0
 	err = r.log.View(func(st *log.State) error {
-		c.packs = make(map[uint64]log.PackInfo)
-		for n, info := range st.Packs() {
-			c.packs[n] = info
-		}
+		c.packs = maps.Collect(st.Packs())
 		c.snaps = slices.Collect(st.Snapshots())
 		for range st.Sessions() {
 			sessions++
@@ -286,7 +284,7 @@ func (c *checker) checkSegments(ctx context.Context) error {
 // fillIndex puts the chunks of a pack into the index. Where no segment lists
 // them its footer is read.
 func (c *checker) fillIndex(ctx context.Context, number uint64, info log.PackInfo) error {
-	if c.dead[number] != nil {
+	if _, dead := c.dead[number]; dead {
 		return nil
 	}
 	t, ok := c.tables[number]

@@ -75,23 +75,31 @@ func (c *checker) checkPack(ctx context.Context, number uint64, info log.PackInf
 	c.mu.Lock()
 	c.report.BytesRead += uint64(len(object))
 	c.mu.Unlock()
+	p := readPack{number, info, object}
 	for _, b := range footer.Blocks {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		c.checkBlock(ctx, r, number, info, store.PackTable{Pack: info.ID, Table: pack.Table{Births: footer.Births, Blocks: []pack.Block{b}}}, object)
+		c.checkBlock(ctx, r, p, store.PackTable{Pack: info.ID, Table: pack.Table{Births: footer.Births, Blocks: []pack.Block{b}}})
 	}
 	return nil
 }
 
-// checkBlock opens one block and hashes its chunks.
-func (c *checker) checkBlock(ctx context.Context, r *store.Reader, number uint64, info log.PackInfo, t store.PackTable, object []byte) {
+// A readPack is a pack with its bytes.
+type readPack struct {
+	number uint64
+	info   log.PackInfo
+	object []byte
+}
+
+// checkBlock opens the one block of t and hashes its chunks.
+func (c *checker) checkBlock(ctx context.Context, r *store.Reader, p readPack, t store.PackTable) {
 	b := t.Table.Blocks[0]
-	entries := store.Entries(number, t)
+	entries := store.Entries(p.number, t)
 	if len(entries) == 0 {
 		return
 	}
-	raw, err := c.store.OpenBlock(ctx, r, entries[0].Place, object[b.Offset:uint64(b.Offset)+uint64(b.Stored)])
+	raw, err := c.store.OpenBlock(ctx, r, entries[0].Place, p.object[b.Offset:uint64(b.Offset)+uint64(b.Stored)])
 	for _, e := range entries {
 		chunkErr := err
 		if err == nil {
@@ -104,11 +112,11 @@ func (c *checker) checkBlock(ctx context.Context, r *store.Reader, number uint64
 		c.bad[e.ID] = struct{}{}
 		c.mu.Unlock()
 		if err == nil {
-			c.find(Finding{Object: string(layout.Pack(info.ID)), Detail: chunkErr.Error(), Snapshots: c.needing(number), Err: chunkErr})
+			c.find(Finding{Object: string(layout.Pack(p.info.ID)), Detail: chunkErr.Error(), Snapshots: c.needing(p.number), Err: chunkErr})
 		}
 	}
 	if err != nil {
-		c.find(Finding{Object: string(layout.Pack(info.ID)), Detail: err.Error(), Snapshots: c.needing(number), Err: err})
+		c.find(Finding{Object: string(layout.Pack(p.info.ID)), Detail: err.Error(), Snapshots: c.needing(p.number), Err: err})
 	}
 }
 
@@ -241,6 +249,7 @@ func (w *treeCheck) list(ctx context.Context, path string, tree chunk.ID) (log.R
 			if err := w.file(ctx, at, &n, g); err != nil {
 				return nil, err
 			}
+		default: // all there is of it is in the node
 		}
 	}
 	needs := g.needs.Union(log.RangesOf(g.numbers))

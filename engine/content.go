@@ -111,7 +111,7 @@ func (f *fileReader) content(ctx context.Context, file io.Reader, size uint64) (
 	if size <= manifest.MaxInline {
 		n, err := io.ReadFull(file, f.small)
 		switch {
-		case err == io.EOF || err == io.ErrUnexpectedEOF: //nolint:errorlint // ReadFull's own; one that is wrapped is the source's
+		case err == io.EOF || err == io.ErrUnexpectedEOF: // ReadFull's own; one that is wrapped is the source's
 			f.meter.AddBytes(int64(n))
 			return manifest.Content{Inline: append([]byte(nil), f.small[:n]...)}, uint64(n), nil //nolint:gosec // a length
 		case err != nil:

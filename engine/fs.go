@@ -48,11 +48,9 @@ func (f *FS) Snapshot() manifest.Snapshot { return f.snap }
 
 // node finds the node of a path. It follows no symbolic links.
 func (f *FS) node(op, name string) (manifest.Node, error) {
-	fail := func(err error) (manifest.Node, error) {
-		return manifest.Node{}, &fs.PathError{Op: op, Path: name, Err: err}
-	}
+	fail := func(err error) error { return &fs.PathError{Op: op, Path: name, Err: err} }
 	if !fs.ValidPath(name) && !validRaw(name) {
-		return fail(fs.ErrInvalid)
+		return manifest.Node{}, fail(fs.ErrInvalid)
 	}
 	n := f.top()
 	if name == "." {
@@ -60,11 +58,11 @@ func (f *FS) node(op, name string) (manifest.Node, error) {
 	}
 	for part := range strings.SplitSeq(name, "/") {
 		if n.Kind != manifest.Dir {
-			return fail(fs.ErrNotExist)
+			return manifest.Node{}, fail(fs.ErrNotExist)
 		}
 		var err error
 		if n, err = manifest.Lookup(f.ctx, f.repo.store, n.Tree, part); err != nil {
-			return fail(err)
+			return manifest.Node{}, fail(err)
 		}
 	}
 	return n, nil

@@ -24,10 +24,10 @@ import (
 )
 
 // small makes many packs, records and partial trees of little data.
-var small = engine.Limits{Block: 32 << 10, Pack: 64 << 10, Publish: 100 << 10, Partial: 150 << 10} //nolint:gochecknoglobals // a table
+var small = engine.Limits{Block: 32 << 10, Pack: 64 << 10, Publish: 100 << 10, Partial: 150 << 10}
 
 // secret is a key that needs no stretching, one for all tests.
-var secret = sync1(func() engine.Secret { //nolint:gochecknoglobals // made once
+var secret = sync1(func() engine.Secret {
 	id, err := age.GenerateX25519Identity()
 	if err != nil {
 		panic(err)

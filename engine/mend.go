@@ -100,7 +100,9 @@ func (x *restorer) compareRef(ctx context.Context, r *store.Reader, f *ref, buf 
 			return buf, context.Cause(ctx)
 		}
 		// What cannot be read is not right.
-		if n, err := f.file.mender.ReadAt(p, int64(f.off+i*size)); uint64(n) != size && err != nil || !r.Is(p, f.id) { //nolint:gosec // an offset in a file
+		n, err := f.file.mender.ReadAt(p, int64(f.off+i*size)) //nolint:gosec // an offset in a file
+		whole := uint64(n) == size || err == nil
+		if !whole || !r.Is(p, f.id) {
 			return buf, nil
 		}
 	}

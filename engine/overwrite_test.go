@@ -238,7 +238,7 @@ func TestMendInPlace(t *testing.T) {
 	id := overBackup(t, r, src)
 	data[10<<20] ^= 1
 	data[20<<20] ^= 1
-	data = append(data, "longer"...)
+	data = slices.Concat(data, []byte("longer"))
 	write(dst)
 	before, _ := os.Stat(filepath.Join(dst, "db"))
 	d := target.Dir(dst)

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"sync/atomic"
@@ -141,7 +142,7 @@ func (r *Repository) start(ctx context.Context) error {
 	}
 	r.index, err = index.Open(o)
 	if errors.Is(err, index.ErrLocked) || errors.Is(err, index.ErrNoSpace) {
-		r.opts.Logger.Info("the index on disk cannot be used; this process keeps its own in memory", "reason", err)
+		r.opts.Logger.InfoContext(ctx, "the index on disk cannot be used; this process keeps its own in memory", slog.Any("reason", err))
 		o.Dir = ""
 		r.index, err = index.Open(o)
 	}

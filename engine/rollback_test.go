@@ -3,6 +3,7 @@ package engine_test
 import (
 	"errors"
 	"io/fs"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -47,9 +48,7 @@ func TestBrokenLog(t *testing.T) {
 	p := newPast(t)
 	edit := func(moment int, f func(objects map[backend.Key][]byte)) map[backend.Key][]byte {
 		objects := make(map[backend.Key][]byte)
-		for key, object := range p.objects[moment] {
-			objects[key] = object
-		}
+		maps.Copy(objects, p.objects[moment])
 		f(objects)
 		return objects
 	}

@@ -20,6 +20,7 @@ import (
 // repository, and at the end restores every snapshot and compares it with the
 // tree as it was.
 func roundTrip(t testing.TB, tmp string, limits engine.Limits, plans ...[]byte) error {
+	t.Helper()
 	ctx := t.Context()
 	r, err := engine.OpenOrInit(ctx, mem.New(), secret, engine.Tuned(engine.Options{Workers: 2}, limits))
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -31,16 +32,14 @@ func newKeyFile(t *testing.T) string {
 }
 
 // only returns the objects with other slots than were there.
-func only(objects map[backend.Key][]byte, slots map[backend.Key][]byte) map[backend.Key][]byte {
+func only(objects, slots map[backend.Key][]byte) map[backend.Key][]byte {
 	out := make(map[backend.Key][]byte)
 	for key, object := range objects {
 		if !strings.HasPrefix(string(key), string(layout.Slots)) {
 			out[key] = object
 		}
 	}
-	for key, object := range slots {
-		out[key] = object
-	}
+	maps.Copy(out, slots)
 	return out
 }
 

@@ -49,7 +49,7 @@ func TestRestoreToTar(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		cmd := exec.Command(gnu, "-xpf", "-", "-C", dst)
+		cmd := exec.CommandContext(t.Context(), gnu, "-xpf", "-", "-C", dst)
 		cmd.Stdin = bytes.NewReader(stream.Bytes())
 		if out, err := cmd.CombinedOutput(); err != nil || len(out) > 0 {
 			t.Fatalf("tar: %v %s", err, out)

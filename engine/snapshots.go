@@ -63,11 +63,11 @@ func (r *Repository) snapshotInfos(ctx context.Context) (infos []*log.SnapshotIn
 // refresh reads what others wrote. A log that is broken is read as far as it goes.
 func (r *Repository) refresh(ctx context.Context) error {
 	if r.log.Problem() != nil {
-		return nil
+		return nil //nolint:nilerr // no failure of this call
 	}
 	err := r.log.Refresh(ctx)
 	if err != nil && r.log.Problem() != nil {
-		return nil // it just turned out to be broken; Problem tells
+		return nil //nolint:nilerr // it just turned out to be broken; Problem tells
 	}
 	return err
 }

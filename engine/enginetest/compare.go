@@ -127,12 +127,12 @@ func firstDifference(want, got string) (at int64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	defer a.Close()
+	defer a.Close() // only read
 	b, err := os.Open(got)
 	if err != nil {
 		return 0, err
 	}
-	defer b.Close()
+	defer b.Close() // only read
 	pa, pb := make([]byte, 64<<10), make([]byte, 64<<10)
 	for {
 		n, erra := io.ReadFull(a, pa)

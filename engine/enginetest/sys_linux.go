@@ -90,7 +90,7 @@ func Holes(path string) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	defer f.Close()
+	defer f.Close() // only read
 	info, err := f.Stat()
 	if err != nil {
 		return 0, err

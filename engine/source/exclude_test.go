@@ -183,7 +183,7 @@ func FuzzExclude(f *testing.F) {
 		if len(patterns) > 40 || len(path) > 40 {
 			return
 		}
-		for _, p := range strings.Split(patterns, "\n") {
+		for p := range strings.SplitSeq(patterns, "\n") {
 			r, ok, err := parseRule(p)
 			if err != nil || !ok || r.suffix != "" {
 				continue

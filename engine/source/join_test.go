@@ -159,7 +159,7 @@ func TestJoin(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	io.ReadAll(d)
+	_, _ = io.ReadAll(d) // what ends it is for Finish
 	if err := v.Finish(t.Context()); !errors.Is(err, finished) {
 		t.Errorf("Finish = %v", err)
 	}

@@ -184,10 +184,10 @@ func (r *streamReader) Close() error {
 func (r *streamReader) outcome() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	switch r.err { //nolint:errorlint // as Read returned it
+	switch r.err {
 	case nil:
 		return r.view.fail(ErrStreamRead)
-	case io.EOF:
+	case io.EOF: //nolint:errorlint // as Read returned it; one that is wrapped is a failure
 		return nil
 	}
 	return r.err

@@ -31,13 +31,13 @@ func TestStream(t *testing.T) {
 		{"empty", func(context.Context, io.Writer) error { return nil }, "", ErrEmptyStream},
 		{"fails", func(_ context.Context, w io.Writer) error { io.WriteString(w, "part"); return boom }, "", boom},
 		{"fails with EOF", func(_ context.Context, w io.Writer) error {
-			w.Write(make([]byte, 2*streamBuffer))
+			_, _ = w.Write(make([]byte, 2*streamBuffer))
 			return fmt.Errorf("connection: %w", io.EOF)
 		}, string(make([]byte, 2*streamBuffer)), ErrSource},
 		{"breaks off", func(_ context.Context, w io.Writer) error { io.WriteString(w, "part"); return io.ErrUnexpectedEOF }, "", ErrSource},
 		{"fails with its own time limit", func(context.Context, io.Writer) error { return context.DeadlineExceeded }, "", context.DeadlineExceeded},
 		{"fails late", func(_ context.Context, w io.Writer) error {
-			w.Write(make([]byte, 3*streamBuffer))
+			_, _ = w.Write(make([]byte, 3*streamBuffer))
 			return boom
 		}, string(make([]byte, 3*streamBuffer)), boom},
 	}

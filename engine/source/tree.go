@@ -43,8 +43,7 @@ func (t tree) fail(op, rel string, err error) error {
 // cause strips what the os package says of operation and path, since [Error]
 // says it.
 func cause(err error) error {
-	var p *fs.PathError
-	if errors.As(err, &p) {
+	if p, ok := errors.AsType[*fs.PathError](err); ok {
 		return p.Err
 	}
 	return err
