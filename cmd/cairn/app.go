@@ -149,7 +149,7 @@ damage, 130 interrupted.`,
 	f.BoolVar(&a.flags.noProgress, "no-progress", false, "show no progress")
 	root.SetFlagErrorFunc(flagError)
 	root.AddCommand(
-		a.initCommand(), a.backupCommand(), a.snapshotsCommand(), a.lsCommand(), a.catCommand(), a.findCommand(),
+		a.initCommand(), a.backupCommand(), a.snapshotsCommand(), a.lsCommand(), a.catCommand(), a.findCommand(), a.diffCommand(),
 		a.restoreCommand(), a.swapCommand(), a.deleteCommand(), a.tagCommand(), a.checkCommand(), a.repairCommand(), a.keyCommand(),
 		a.cacheCommand(), a.statsCommand(), a.versionCommand(),
 	)
