@@ -16,7 +16,8 @@ func (a *app) deleteCommand() *cobra.Command {
 		Short: "Delete snapshots; frees no space",
 		Long: `Delete snapshots, all that are named or none.
 
-Their data stays where it is: this frees no space. gc does, in a later version.`,
+Their data stays where it is: this frees no space. gc does, in a later version.
+Until then undelete brings them back.`,
 		Example: `  cairn delete 4f2c91ab 9e01d7c2`,
 		Args:    atLeast("a SNAPSHOT"),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -14,7 +14,7 @@ import (
 type snapshotsFlags struct {
 	tags, hosts, kinds []string
 	latest             int
-	missing            bool
+	missing, deleted   bool
 }
 
 func (a *app) snapshotsCommand() *cobra.Command {
@@ -24,7 +24,8 @@ func (a *app) snapshotsCommand() *cobra.Command {
 		Short: "List the snapshots, oldest first",
 		Example: `  cairn snapshots
   cairn snapshots --tag daily --host web1 --latest 5
-  cairn snapshots 4f2c91ab --missing   # what could not be read`,
+  cairn snapshots 4f2c91ab --missing   # what could not be read
+  cairn snapshots --deleted            # what undelete can bring back`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.snapshots(cmd.Context(), f, args)
 		},
@@ -35,6 +36,7 @@ func (a *app) snapshotsCommand() *cobra.Command {
 	fs.StringArrayVar(&f.kinds, "kind", nil, "only those of this `kind`: files, database, assets or stream (repeated: of any of them)")
 	fs.IntVar(&f.latest, "latest", 0, "only the last `n`")
 	fs.BoolVar(&f.missing, "missing", false, "list what could not be read")
+	fs.BoolVar(&f.deleted, "deleted", false, "list deleted snapshots that can be undeleted still")
 	return cmd
 }
 
@@ -68,14 +70,11 @@ func (a *app) snapshots(ctx context.Context, f snapshotsFlags, refs []string) er
 		return err
 	}
 	defer repo.Close() // only read
-	for _, ref := range refs {
-		s, err := a.snapshot(ctx, repo, ref, toStdout)
-		if err != nil {
-			return err
-		}
-		filter.IDs = append(filter.IDs, s.ID)
+	choose := a.selectSnapshots
+	if f.deleted {
+		choose = selectDeleted
 	}
-	list, err := collect(ctx, repo, filter)
+	list, err := choose(ctx, repo, filter, refs)
 	if err != nil {
 		return err
 	}
@@ -87,6 +86,18 @@ func (a *app) snapshots(ctx context.Context, f snapshotsFlags, refs []string) er
 		return nil
 	}
 	return a.printSnapshots(list)
+}
+
+// selectSnapshots returns those that refs name and filter selects.
+func (a *app) selectSnapshots(ctx context.Context, repo *engine.Repository, filter manifest.Filter, refs []string) ([]manifest.Snapshot, error) {
+	for _, ref := range refs {
+		s, err := a.snapshot(ctx, repo, ref, toStdout)
+		if err != nil {
+			return nil, err
+		}
+		filter.IDs = append(filter.IDs, s.ID)
+	}
+	return collect(ctx, repo, filter)
 }
 
 func collect(ctx context.Context, repo *engine.Repository, filter manifest.Filter) ([]manifest.Snapshot, error) {
