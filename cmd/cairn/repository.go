@@ -19,6 +19,7 @@ type access uint8
 const (
 	reads access = iota
 	writes
+	looks // reads, and tells of a problem of the log itself
 )
 
 // open opens the repository that the command line names.
