@@ -120,6 +120,7 @@ func hintOf(err error) string {
 		{engine.ErrRolledBack, "the store shows an older state than this machine has seen: restore its newer files, or accept the older state with cairn repair log"},
 		{engine.ErrCorrupt, "cairn check --read-data lists all damage; what is not damaged can be restored"},
 		{engine.ErrAmbiguous, "give more digits of the id"},
+		{engine.ErrForgotten, "cairn snapshots --deleted shows whether cairn undelete can bring it back"},
 		{engine.ErrNotFound, "cairn snapshots lists what is there"},
 		{engine.ErrNoSpace, "free some space, then run it again: what was stored is used"},
 		{engine.ErrConflict, "run it again: what was stored is used"},

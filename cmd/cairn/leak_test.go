@@ -2,13 +2,17 @@ package main
 
 import (
 	"bytes"
+	"crypto/ed25519"
 	"encoding/base64"
 	"encoding/hex"
+	"encoding/pem"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/crypto/ssh"
 )
 
 // TestNoSecretLeaks runs commands that succeed and that fail in every way that
@@ -29,6 +33,12 @@ func TestNoSecretLeaks(t *testing.T) {
 	}
 	right, wrong := file("right", passphrase+"\n"), file("wrong", other)
 	key := filepath.Join(dir, "secret", "key")
+	seed := bytes.Repeat([]byte("ed25519 "), ed25519.SeedSize/8)
+	block, err := ssh.MarshalPrivateKey(ed25519.NewKeyFromSeed(seed), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	shell := file("ssh", string(pem.EncodeToMemory(block)))
 	repo, cache := filepath.Join(dir, "repo"), filepath.Join(dir, "cache")
 	source := filepath.Join(dir, "source")
 	if err := os.Mkdir(source, 0o700); err != nil {
@@ -55,6 +65,9 @@ func TestNoSecretLeaks(t *testing.T) {
 	cairn(0, nil, "--passphrase-file", right, "backup", "--json", source)
 	cairn(0, nil, "--passphrase-command", "cat "+right, "backup", "--stdin", "env", "--", "sh", "-c", "env; echo done")
 	cairn(0, inEnv, "key", "add", "--new-key-file", key)
+	cairn(0, inEnv, "key", "add", "--ssh-key", shell)
+	cairn(0, nil, "--key-file", shell, "snapshots", "--json")
+	cairn(2, inEnv, "key", "add", "--public-key", "AGE-SECRET-KEY-1"+other)
 	cairn(0, nil, "--key-file", key, "check", "--read-data")
 	cairn(0, nil, "--key-file", key, "key", "list", "--json")
 	cairn(0, inEnv, "restore", "latest", "--target", filepath.Join(dir, "out"))
@@ -66,7 +79,7 @@ func TestNoSecretLeaks(t *testing.T) {
 	cairn(0, inEnv, "key", "passwd", "--new-passphrase-file", wrong)
 	cairn(11, inEnv, "backup", source)
 
-	needles := secretForms(passphrase, other)
+	needles := secretForms(passphrase, other, string(seed))
 	p, err := os.ReadFile(key)
 	if err != nil {
 		t.Fatal(err)
