@@ -33,9 +33,17 @@ the name of a root. It takes as long as there are differences.`,
 	}
 }
 
-// changeMarks are what a line of a diff begins with.
-var changeMarks = map[manifest.ChangeKind]string{
-	manifest.Added: "+", manifest.Removed: "-", manifest.Modified: "M", manifest.MetadataOnly: "m",
+// changeMark is what the line of a change begins with.
+func changeMark(k manifest.ChangeKind) string {
+	switch k {
+	case manifest.Added:
+		return "+"
+	case manifest.Removed:
+		return "-"
+	case manifest.MetadataOnly:
+		return "m"
+	}
+	return "M"
 }
 
 func (a *app) diff(ctx context.Context, refA, refB string) error {
@@ -71,7 +79,7 @@ func (a *app) diff(ctx context.Context, refA, refB string) error {
 			doc.Changes = append(doc.Changes, differenceOf(strings.Clone(path), c))
 			continue
 		}
-		a.out.result("%s %s", changeMarks[c.Kind], printable(path))
+		a.out.result("%s %s", changeMark(c.Kind), printable(path))
 		if err := a.out.failed(); err != nil {
 			return err
 		}
