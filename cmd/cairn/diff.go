@@ -42,6 +42,7 @@ func changeMark(k manifest.ChangeKind) string {
 		return "-"
 	case manifest.MetadataOnly:
 		return "m"
+	case manifest.Modified:
 	}
 	return "M"
 }
