@@ -134,17 +134,43 @@ func NewFile(path string) error {
 		"# public key: " + id.Recipient().String(),
 		id.String(), "",
 	}, "\n")
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
+	if err := createWhole(path, text); err != nil {
 		return fmt.Errorf("key file: %w", err)
 	}
-	_, err = f.WriteString(text)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err != nil {
-		// A cut-off key file must not look like a key.
-		return errors.Join(fmt.Errorf("key file %s: %w", path, err), os.Remove(path))
-	}
 	return syncDir(filepath.Dir(path))
+}
+
+// createWhole creates a file with that text, or nothing: a process that is killed
+// half-way must not leave a cut-off file that looks like a key and keeps the
+// next run from making one.
+func createWhole(path, text string) (err error) {
+	f, err := os.CreateTemp(filepath.Dir(path), ".cairn-key-*") // mode 0600
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if rm := os.Remove(f.Name()); rm != nil {
+			err = errors.Join(err, rm) // it holds the key
+		}
+	}()
+	_, err = f.WriteString(text)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	err = os.Link(f.Name(), path)
+	if err == nil || errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	// A file system without links.
+	out, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = out.WriteString(text)
+	if err = errors.Join(err, out.Sync(), out.Close()); err != nil {
+		return errors.Join(err, os.Remove(path))
+	}
+	return nil
 }
 
 // syncDir makes a new entry of dir durable. Systems that cannot sync a
