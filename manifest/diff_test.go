@@ -189,6 +189,7 @@ func TestDiffNaive(t *testing.T) {
 // Lists of several levels, of different heights, and with ranges that only one
 // of them has.
 func TestDiffLarge(t *testing.T) {
+	fewerChecks(t)
 	rapid.Check(t, func(t *rapid.T) {
 		m := newMemory()
 		all := testFiles(2000)

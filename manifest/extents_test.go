@@ -76,6 +76,7 @@ func model(extents []Extent) []piece {
 }
 
 func TestExtentsModel(t *testing.T) {
+	fewerChecks(t)
 	rapid.Check(t, func(t *rapid.T) {
 		m := newMemory()
 		extents := rapid.SliceOfN(extentGen, 0, 12).Draw(t, "extents")
@@ -142,7 +143,7 @@ func TestExtentsCost(t *testing.T) {
 		t.Errorf("the first extent costs %d pages, want one a level", m.gets)
 	}
 	worst := 0
-	for i := range 5 {
+	for i := range scale(3, 5) {
 		before := len(m.chunks)
 		at := i * 39_999
 		changed := append(append(append([]Extent(nil), extents[:at]...), Extent{Kind: Data, Length: 7, ID: testID("new", i)}), extents[at:]...)

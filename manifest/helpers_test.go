@@ -2,8 +2,11 @@ package manifest
 
 import (
 	"context"
+	"flag"
 	"fmt"
+	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -241,4 +244,27 @@ func drawContent(t *rapid.T, n *Node) {
 		n.Size = rapid.Uint64Range(1, maxSize).Draw(t, "size")
 		n.Content.Size = n.Size
 	}
+}
+
+// scale returns the second of its arguments when everything is to be proven at
+// full length, as .ci/prove does, else the first.
+func scale(normal, full int) int {
+	if os.Getenv("CAIRN_PROVE") != "" {
+		return full
+	}
+	return normal
+}
+
+// fewerChecks makes 20 the default of the flag rapid.checks for a test of long
+// lists, unless everything is to be proven.
+func fewerChecks(t *testing.T) {
+	t.Helper()
+	f := flag.Lookup("rapid.checks")
+	if f == nil || f.Value.String() != f.DefValue {
+		return
+	}
+	if err := f.Value.Set(strconv.Itoa(scale(20, 100))); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = f.Value.Set(f.DefValue) })
 }

@@ -34,6 +34,7 @@ func manyNodes(t *rapid.T) []Node {
 }
 
 func TestDirRoundTrip(t *testing.T) {
+	fewerChecks(t)
 	rapid.Check(t, func(t *rapid.T) {
 		m := newMemory()
 		want := manyNodes(t)
@@ -73,6 +74,7 @@ func TestDirRoundTrip(t *testing.T) {
 // Pages depend on the nodes alone: a list that nodes were added to and removed
 // from is the list of what is left.
 func TestDirHistory(t *testing.T) {
+	fewerChecks(t)
 	rapid.Check(t, func(t *rapid.T) {
 		m := newMemory()
 		all := testFiles(rapid.IntRange(1, 1000).Draw(t, "n"))
@@ -116,9 +118,10 @@ func TestDirLocality(t *testing.T) {
 		t.Errorf("100,000 nodes in %d pages, want about 1,800", full)
 	}
 	worst := 0
-	for i := range 9 {
+	n := scale(3, 9)
+	for i := range n {
 		before := len(m.chunks)
-		at := i * 11_111
+		at := i * (len(nodes) - 1) / n
 		changed := slices.Clone(nodes)
 		switch i % 3 {
 		case 0:

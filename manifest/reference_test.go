@@ -61,6 +61,7 @@ func referenceList(t tester, m *memory, kind byte, items []item) chunk.ID {
 }
 
 func TestDirReference(t *testing.T) {
+	fewerChecks(t)
 	rapid.Check(t, func(t *rapid.T) {
 		nodes := testFiles(rapid.IntRange(1, 5000).Draw(t, "n"))
 		long := strings.Repeat("x", rapid.SampledFrom([]int{0, 0, 500, 4000}).Draw(t, "long"))

@@ -48,10 +48,7 @@ func TestKillChild(t *testing.T) {
 }
 
 func TestKill(t *testing.T) {
-	rounds := 12
-	if testing.Short() {
-		rounds = 4
-	}
+	rounds := scale(4, 4, 40)
 	total, acknowledged := 0, 0
 	dir := t.TempDir()
 	for round := range rounds {

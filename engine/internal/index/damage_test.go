@@ -180,10 +180,7 @@ func useAll(t testing.TB, x *Index, size int) (misses int, err error) {
 }
 
 func TestFlippedBits(t *testing.T) {
-	flips := 100
-	if testing.Short() {
-		flips = 15
-	}
+	flips := scale(15, 30, 300)
 	for _, s := range samples(t) {
 		t.Run(s.name, func(t *testing.T) {
 			var o outcome
@@ -230,10 +227,7 @@ func TestTruncatedAndDeletedFiles(t *testing.T) {
 				t.Parallel() // most of the time is fsync
 				var o outcome
 				n := int64(len(f.data))
-				sizes := []int64{-1, 0, n / 2, max(n-1, 0), n + 100} // -1 deletes
-				if testing.Short() {
-					sizes = []int64{-1, max(n-1, 0)}
-				}
+				sizes := []int64{-1, max(n-1, 0), n + 100, 0, n / 2}[:scale(2, 3, 5)] // -1 deletes
 				for _, size := range sizes {
 					dir := t.TempDir()
 					write(t, dir, s.files...)

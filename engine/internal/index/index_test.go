@@ -369,3 +369,15 @@ func TestConcurrentUse(t *testing.T) {
 		}
 	})
 }
+
+// scale returns the first of its arguments with -short, the third when
+// everything is to be proven at full length, as .ci/prove does, else the second.
+func scale(short, normal, full int) int {
+	switch {
+	case os.Getenv("CAIRN_PROVE") != "":
+		return full
+	case testing.Short():
+		return short
+	}
+	return normal
+}

@@ -21,7 +21,7 @@ type pair struct {
 // TestModel does the same to an index on disk and to one in memory, and
 // expects the same answers.
 func TestModel(t *testing.T) {
-	fewerChecks(t, 15)
+	fewerChecks(t, scale(5, 5, 50))
 	base := t.TempDir()
 	rapid.Check(t, func(r *rapid.T) {
 		opts := Options{Dir: base, Repository: [16]byte{1, 2, 3}}
