@@ -92,6 +92,9 @@ func TestSplitterSearchAcrossFill(t *testing.T) {
 // candidate, must not cost out of proportion. The bound is wide, since the
 // machine may be shared: quadratic work would be a thousandfold.
 func TestSplitterHardDataIsNotSlow(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector's own time is what would be measured")
+	}
 	const size = 2 << 20
 	hard := map[string][]byte{
 		"zeros": make([]byte, size), "period64": periodicBytes(64, size),
