@@ -456,4 +456,5 @@ func Example() {
 		return err
 	}
 	_ = backup
+	// Output:
 }
