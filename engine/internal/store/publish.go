@@ -24,12 +24,18 @@ const (
 	// in a known stream would tell what the stream is.
 	minPack = 12 << 20
 	maxPack = 20 << 20
-	// meanPack is how large the buffer of a pack is made, in bytes. Few packs
-	// are larger, since the size is drawn again after each block.
+	// meanPack is how large the buffer of a pack is made, in bytes. The buffer
+	// of one that is larger grows, and is used again as it is.
 	meanPack = 16 << 20
 	// maxMetaPack bounds packs of tree pages, which are read by pieces.
 	maxMetaPack = 4 << 20
 )
+
+// An openPack is a pack that blocks are added to.
+type openPack struct {
+	*pack.Writer
+	target int // bytes at which it is closed; drawn once, or few would be large
+}
 
 // packTarget draws the size at which a pack of that kind is closed.
 func (ss *Session) packTarget(kind seal.Kind) (int, error) {
@@ -108,11 +114,7 @@ func (ss *Session) add(ctx context.Context, b *block, encoded []byte, v *pack.Ve
 	if err != nil {
 		return err
 	}
-	target, err := ss.packTarget(b.kind)
-	if err != nil {
-		return err
-	}
-	if w.Size() >= target {
+	if w.Size() >= w.target {
 		return ss.finish(ctx, w)
 	}
 	ss.givePack(b.kind, w)
@@ -120,7 +122,7 @@ func (ss *Session) add(ctx context.Context, b *block, encoded []byte, v *pack.Ve
 }
 
 // addTo adds an encoded block to a pack.
-func (ss *Session) addTo(ctx context.Context, w *pack.Writer, b *block, encoded []byte, v *pack.Verifier) error {
+func (ss *Session) addTo(ctx context.Context, w *openPack, b *block, encoded []byte, v *pack.Verifier) error {
 	err := w.Add(b.chunks, encoded, v)
 	if errors.Is(err, pack.ErrVerify) {
 		// What the compressor made cannot be read back; the bytes themselves can.
@@ -137,7 +139,7 @@ func slot(kind seal.Kind) int {
 	return 0
 }
 
-func (ss *Session) takePack(kind seal.Kind) (*pack.Writer, error) {
+func (ss *Session) takePack(kind seal.Kind) (*openPack, error) {
 	ss.mu.Lock()
 	open := &ss.open[slot(kind)]
 	if n := len(*open); n > 0 {
@@ -153,22 +155,30 @@ func (ss *Session) takePack(kind seal.Kind) (*pack.Writer, error) {
 		*spare = (*spare)[:n-1]
 	}
 	ss.mu.Unlock()
+	target, err := ss.packTarget(kind)
+	if err != nil {
+		return nil, err
+	}
 	o := ss.store.opts
 	targets := [...]int{meanPack, maxMetaPack}
-	return pack.NewWriter(pack.Config{
+	w, err := pack.NewWriter(pack.Config{
 		Key: o.Keys.Data(0), Kind: kind, Repository: o.Repository, Hash: o.Keys.Chunk,
 		Target: targets[slot(kind)], Buffer: buf,
 	})
+	if err != nil {
+		return nil, err
+	}
+	return &openPack{Writer: w, target: target}, nil
 }
 
-func (ss *Session) givePack(kind seal.Kind, w *pack.Writer) {
+func (ss *Session) givePack(kind seal.Kind, w *openPack) {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
 	ss.open[slot(kind)] = append(ss.open[slot(kind)], w)
 }
 
 // finish closes a pack and hands it to the uploaders.
-func (ss *Session) finish(ctx context.Context, w *pack.Writer) error {
+func (ss *Session) finish(ctx context.Context, w *openPack) error {
 	p, err := w.Finish()
 	if err != nil {
 		return err
@@ -197,11 +207,11 @@ func (ss *Session) finishOpen(ctx context.Context) error {
 }
 
 // takeOpen returns the open packs that hold anything, and leaves none.
-func (ss *Session) takeOpen() []*pack.Writer {
+func (ss *Session) takeOpen() []*openPack {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
-	rest := slices.DeleteFunc(append(ss.open[0], ss.open[1]...), (*pack.Writer).Empty)
-	ss.open = [2][]*pack.Writer{}
+	rest := slices.DeleteFunc(append(ss.open[0], ss.open[1]...), func(w *openPack) bool { return w.Empty() })
+	ss.open = [2][]*openPack{}
 	return rest
 }
 

@@ -68,7 +68,7 @@ type Session struct {
 	flying  sync.WaitGroup // packs that are handed to an uploader and not yet put
 
 	mu        sync.Mutex // guards what follows
-	open      [2][]*pack.Writer
+	open      [2][]*openPack
 	spare     [2][][]byte // buffers of packs that were put
 	pending   []PackTable // put, not yet in the log
 	infos     []log.PackInfo
