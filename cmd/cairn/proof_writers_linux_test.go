@@ -35,7 +35,7 @@ func TestWriters(t *testing.T) {
 				}
 				sources = append(sources, p.at(fmt.Sprintf("src%d", i)))
 				if !exists(sources[len(sources)-1]) {
-					fillTree(t, sources[i], scale[int64](6, 15, 150)*mib, byte(10+i))
+					fillTree(t, sources[i], scale[int64](6, 8, 150)*mib, byte(10+i))
 					// A part that all of them have.
 					fillTree(t, filepath.Join(sources[i], "same"), mib, 9)
 				}
