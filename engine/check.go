@@ -30,8 +30,8 @@ const memoryIndex = 2 << 20
 // says that it could not check; what it found is in the report. It writes
 // nothing to the store.
 //
-// Memory: about 100 bytes a chunk up to two million chunks, and 64 bytes a
-// directory.
+// Memory: 100 to 150 bytes a chunk up to two million chunks, beyond that the
+// index is on disk if there is a cache directory; and some for each directory.
 func (r *Repository) Check(ctx context.Context, opts CheckOptions) (report CheckReport, err error) {
 	begin := time.Now()
 	m := progress.NewMeter(opts.Progress)

@@ -71,7 +71,7 @@ type Summary struct {
 
 // A Missing is an entry that could not be read, and why.
 type Missing struct {
-	Path   string // absolute; raw bytes
+	Path   string // in the snapshot: the root's name, then names joined by "/"; raw bytes
 	Reason string
 }
 
