@@ -44,4 +44,8 @@ var (
 	ErrForgotten  = errors.New("the snapshot was deleted")
 	ErrIncomplete = errors.New("some items were not restored")
 	ErrClosed     = errors.New("the repository is closed")
+
+	// ErrPlanStale: others changed the repository since the plan was made, so
+	// that it does not hold any more. Nothing was done: make a new plan.
+	ErrPlanStale = errors.New("the repository changed since the plan was made")
 )

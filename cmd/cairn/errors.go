@@ -124,6 +124,7 @@ func hintOf(err error) string {
 		{engine.ErrNotFound, "cairn snapshots lists what is there"},
 		{engine.ErrNoSpace, "free some space, then run it again: what was stored is used"},
 		{engine.ErrConflict, "run it again: what was stored is used"},
+		{engine.ErrPlanStale, "run it again: it makes a new plan"},
 		{engine.ErrUnknownOutcome, "cairn snapshots shows whether it took effect"},
 	} {
 		if errors.Is(err, known.err) {
