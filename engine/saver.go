@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/cairn-backup/cairn/chunk"
+	"github.com/cairn-backup/cairn/engine/internal/latch"
 	"github.com/cairn-backup/cairn/engine/internal/store"
 	"github.com/cairn-backup/cairn/engine/progress"
 	"github.com/cairn-backup/cairn/engine/source"
@@ -72,7 +73,7 @@ type pending struct {
 type openDir struct {
 	node manifest.Node // its own, without Tree
 
-	mu    sync.Mutex // guards what follows
+	mu    latch.Mutex // guards what follows
 	list  *manifest.DirWriter
 	queue []*pending // not yet in list, by name
 	tree  chunk.ID   // the whole list, once it is finished

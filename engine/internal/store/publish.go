@@ -328,8 +328,8 @@ func (ss *Session) makePartial(ctx context.Context) error {
 // barrier makes everything durable that was put before it was called. Who hands
 // over a block waits meanwhile.
 func (ss *Session) barrier(ctx context.Context) error {
-	ss.gate.Lock()
-	defer ss.gate.Unlock()
+	ss.gate.Close()
+	defer ss.gate.Open()
 	ss.mu.Lock()
 	writers := ss.writers
 	ss.mu.Unlock()

@@ -15,6 +15,7 @@ import (
 	"github.com/cairn-backup/cairn/chunk"
 	"github.com/cairn-backup/cairn/chunk/pack"
 	"github.com/cairn-backup/cairn/chunk/seal"
+	"github.com/cairn-backup/cairn/engine/internal/latch"
 	"github.com/cairn-backup/cairn/engine/internal/log"
 )
 
@@ -56,13 +57,13 @@ type Session struct {
 	claims claims
 	free   sync.Pool // of *block
 
-	publishing sync.Mutex // one record at a time; guards partial and opts.Partial
-	partial    []byte     // the last one that was recorded
+	publishing latch.Mutex // one record at a time; guards partial and opts.Partial
+	partial    []byte      // the last one that was recorded
 
 	// gate is held from the claim of a chunk until it is in a block that a
 	// barrier finds, in a writer or handed over: another goroutine may count
 	// on a chunk as soon as it is claimed. A barrier closes it.
-	gate    sync.RWMutex
+	gate    latch.Gate
 	handed  atomic.Int64   // blocks that are not in a pack yet
 	settled chan struct{}  // gets one when handed falls to 0
 	flying  sync.WaitGroup // packs that are handed to an uploader and not yet put
@@ -244,8 +245,8 @@ func (ss *Session) Writer() *Writer {
 func (w *Writer) Put(ctx context.Context, data []byte) (id chunk.ID, stored bool, err error) {
 	ss := w.session
 	id = w.hash.Sum(data)
-	ss.gate.RLock()
-	defer ss.gate.RUnlock()
+	ss.gate.Enter()
+	defer ss.gate.Leave()
 	store, number, err := ss.admit(ctx, id)
 	if err != nil || !store {
 		if number != 0 && number != w.last {
@@ -289,8 +290,8 @@ func (w *Writer) take() *block {
 
 // Flush hands over what was put.
 func (w *Writer) Flush(ctx context.Context) error {
-	w.session.gate.RLock()
-	defer w.session.gate.RUnlock()
+	w.session.gate.Enter()
+	defer w.session.gate.Leave()
 	if b := w.take(); b != nil {
 		return w.session.send(ctx, b)
 	}
@@ -352,8 +353,8 @@ type metaWriter struct {
 // PutChunk stores a tree page in the metadata packs. It does not retain data.
 // It makes a Session a manifest.Putter.
 func (ss *Session) PutChunk(ctx context.Context, data []byte) (chunk.ID, error) {
-	ss.gate.RLock()
-	defer ss.gate.RUnlock()
+	ss.gate.Enter()
+	defer ss.gate.Leave()
 	full, id, err := ss.putMeta(ctx, data)
 	if err == nil && full != nil {
 		err = ss.send(ctx, full)

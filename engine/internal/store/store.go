@@ -17,6 +17,7 @@ import (
 	"github.com/cairn-backup/cairn/chunk/seal"
 	"github.com/cairn-backup/cairn/engine/internal/index"
 	"github.com/cairn-backup/cairn/engine/internal/keys"
+	"github.com/cairn-backup/cairn/engine/internal/latch"
 	"github.com/cairn-backup/cairn/engine/internal/layout"
 	"github.com/cairn-backup/cairn/engine/internal/log"
 )
@@ -101,7 +102,7 @@ func (l Limits) withDefaults() Limits {
 type Store struct {
 	opts Options
 
-	loadMu   sync.Mutex // held by who fills, empties or replaces the index
+	loadMu   latch.Mutex // held by who fills, empties or replaces the index
 	current  atomic.Pointer[index.Index]
 	resets   atomic.Uint64 // of the index
 	lastMiss atomic.Pointer[miss]
