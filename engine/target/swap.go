@@ -63,6 +63,7 @@ var (
 //	/data/.app.cairn-old    what was there before the last exchange
 //	/data/.app.cairn-swap   the recovery note
 //	/data/.app.cairn-lock   held by the process that restores
+//	/data/.app.cairn-last   the Record of the last exchange
 //
 // The old target is kept for one generation, since a process that has its files
 // open goes on writing to them. [Discard] removes it, the next exchange replaces
@@ -110,6 +111,11 @@ type SwapTarget struct {
 	// no Quiesce, and before the exchange.
 	Force bool
 
+	// Record is text of the application's, at most 4 KiB, by which it knows this
+	// exchange again: [SwapTarget.Recorded] returns that of the last one that
+	// was made, whatever happened in between. Default: none is kept.
+	Record string
+
 	disk disk // nil: the real one
 }
 
@@ -128,6 +134,9 @@ func (s *SwapTarget) Begin(ctx context.Context, need Need) (Writer, error) {
 	d := s.disk
 	if d == nil {
 		d = osDisk{}
+	}
+	if len(s.Record) > maxRecord {
+		return nil, swapError("begin", s.path, fmt.Errorf("the record has more than %d bytes", maxRecord))
 	}
 	at, err := locateSwap(s.path)
 	if err != nil {
@@ -239,7 +248,7 @@ type swapPlace struct {
 	base  string // of path
 	mount bool   // path is a mount point: its children are exchanged
 
-	stage, was, old, note, lock string
+	stage, was, old, note, lock, last string
 }
 
 // locateSwap resolves path, which may be absent or a link.
@@ -278,7 +287,7 @@ func placeOf(path string) (swapPlace, error) {
 	}
 	beside := func(what string) string { return filepath.Join(at.dir, prefix+".cairn-"+what) }
 	at.stage, at.was, at.old = beside("new"), beside("was"), beside("old")
-	at.note, at.lock = beside("swap"), beside("lock")
+	at.note, at.lock, at.last = beside("swap"), beside("lock"), beside("last")
 	return at, nil
 }
 
@@ -305,7 +314,7 @@ func (at swapPlace) own(name string) bool {
 	if name == "lost+found" {
 		return true
 	}
-	for _, p := range []string{at.stage, at.was, at.old, at.note, at.lock, at.note + noteTemp} {
+	for _, p := range []string{at.stage, at.was, at.old, at.note, at.lock, at.last, at.note + noteTemp} {
 		if filepath.Base(p) == name {
 			return true
 		}
@@ -452,7 +461,7 @@ func (w *swapWriter) exchange(ctx context.Context, staged string) error {
 		return err
 	}
 	x := swapper{at: w.at, disk: w.disk}
-	return x.run(staged, w.target.KeepNone)
+	return x.run(staged, w.target)
 }
 
 // Abort removes what was staged.

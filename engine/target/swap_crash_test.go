@@ -266,7 +266,7 @@ func TestSwapCrashAtEveryStep(t *testing.T) {
 				c.prepare(t, dir)
 				d := &crashDisk{left: n, noSwap: c.moves}
 				s := Swap(filepath.Join(dir, c.target))
-				s.disk, s.Force = d, true
+				s.disk, s.Force, s.Record = d, true, "restore 7"
 				err := c.restoreTo(t.Context(), s)
 				if whole = !d.crashed; whole {
 					if err != nil {
@@ -282,24 +282,28 @@ func TestSwapCrashAtEveryStep(t *testing.T) {
 				if err := Recover(t.Context(), filepath.Join(dir, c.target)); err != nil {
 					t.Fatalf("step %d, then %d: %v", n, m, err)
 				}
-				got := readWorld(dir)
+				got, wantRecord := readWorld(dir), ""
 				switch {
 				case maps.Equal(got, c.after):
 					news++
+					wantRecord = s.Record
 				case maps.Equal(got, c.before) && !whole:
 					olds++
 				default:
 					t.Fatalf("step %d, then %d: there is %q", n, m, got)
 				}
+				if record, err := s.Recorded(t.Context()); record != wantRecord || err != nil {
+					t.Fatalf("step %d, then %d: Recorded = %q, %v, want %q", n, m, record, err, wantRecord)
+				}
 				for _, name := range leftovers(t, dir) {
-					if name != "old" {
+					if name != "old" && name != "last" {
 						t.Fatalf("step %d, then %d: %s is left", n, m, name)
 					}
 				}
 				if err := Discard(t.Context(), filepath.Join(dir, c.target)); err != nil {
 					t.Fatal(err)
 				}
-				if names := leftovers(t, dir); len(names) > 0 {
+				if names := leftovers(t, dir); len(names) > 0 && !slices.Equal(names, []string{"last"}) {
 					t.Fatalf("after Discard there are %q", names)
 				}
 				if !again.crashed {

@@ -27,6 +27,8 @@ type swapNote struct {
 	Moves   []swapMove `json:"moves,omitempty"`
 	// KeepNone: the old target is removed in the end.
 	KeepNone bool `json:"keep_none,omitempty"`
+	// Record is SwapTarget.Record.
+	Record string `json:"record,omitempty"`
 	// Done: all is where it should be, what remains is to tidy up.
 	Done bool `json:"done,omitempty"`
 }
@@ -57,7 +59,7 @@ type swapMove struct {
 //  4. the exchange is durable
 //  5. the note says Done, durably: from here on it is not undone
 //  6. the old tree gets its place, which frees that of the one before
-//  7. the note is removed
+//  7. the note is removed, or becomes the record of the last exchange
 //
 // Between 2 and 5 the inodes tell how far it came. What is moved out goes before
 // what is moved in, so a half-made exchange is undone in reverse, each rename to
@@ -70,8 +72,8 @@ type swapper struct {
 
 // run exchanges. After an error everything is as before, unless the note is
 // still there.
-func (x *swapper) run(staged string, keepNone bool) error {
-	note, err := x.plan(staged, keepNone)
+func (x *swapper) run(staged string, t *SwapTarget) error {
+	note, err := x.plan(staged, t)
 	if err != nil {
 		return err
 	}
@@ -80,7 +82,7 @@ func (x *swapper) run(staged string, keepNone bool) error {
 	}
 	err = x.act(note)
 	if note.Swap != nil && errors.Is(err, errors.ErrUnsupported) {
-		if note, err = x.planMoves(staged, keepNone); err == nil {
+		if note, err = x.planMoves(staged, t); err == nil {
 			err = x.writeNote(note)
 		}
 		if err == nil {
@@ -106,8 +108,8 @@ func (x *swapper) run(staged string, keepNone bool) error {
 
 // plan returns what is to be done, with the inodes as they are now: one
 // exchange of two names, where there is nothing else to move.
-func (x *swapper) plan(staged string, keepNone bool) (*swapNote, error) {
-	note, err := x.planMoves(staged, keepNone)
+func (x *swapper) plan(staged string, t *SwapTarget) (*swapNote, error) {
+	note, err := x.planMoves(staged, t)
 	if err != nil || x.at.mount {
 		return note, err
 	}
@@ -119,9 +121,9 @@ func (x *swapper) plan(staged string, keepNone bool) (*swapNote, error) {
 }
 
 // planMoves is plan for where names cannot be exchanged.
-func (x *swapper) planMoves(staged string, keepNone bool) (*swapNote, error) {
+func (x *swapper) planMoves(staged string, t *SwapTarget) (*swapNote, error) {
 	note := &swapNote{
-		Version: 1, KeepNone: keepNone,
+		Version: 1, KeepNone: t.KeepNone, Record: t.Record,
 		About: "An exchange of " + x.at.base + " was interrupted. The application that restores finishes or undoes it: cairn swap --recover.",
 	}
 	if x.at.mount {
@@ -317,5 +319,20 @@ func (x *swapper) finish(note *swapNote) error {
 	if err := x.disk.syncDir(x.at.dir); err != nil {
 		return err
 	}
-	return x.dropNote()
+	return x.keepRecord(note)
+}
+
+// keepRecord ends a note whose exchange is done. In one step it is no note any
+// more and the record of the last exchange: nobody sees neither.
+func (x *swapper) keepRecord(note *swapNote) error {
+	if note.Record == "" {
+		if err := x.disk.remove(x.at.last); err != nil { // what it says is no longer the last
+			return err
+		}
+		return x.dropNote()
+	}
+	if err := errors.Join(x.disk.remove(x.at.note+noteTemp), x.disk.rename(x.at.note, x.at.last)); err != nil {
+		return err
+	}
+	return x.disk.syncDir(x.at.dir)
 }
