@@ -333,6 +333,15 @@ func TestSnapshots(t *testing.T) {
 		ids = append(ids, report.Snapshot.ID)
 	}
 	s := list(t, r)[0]
+	for got, err := range r.Summaries(ctx, manifest.Filter{Names: []string{"n"}, Latest: 2}) {
+		if err != nil || got.ID != ids[1] && got.ID != ids[2] {
+			t.Errorf("Summaries = %v, %v", got.ID, err)
+		}
+		s.ID = got.ID
+	}
+	if s.ID != ids[2] {
+		t.Errorf("the last of the summaries is %v, want %v", s.ID, ids[2])
+	}
 	if s.Host != "h" || s.User != "u" || s.Name != "n" || !slices.Equal(s.Tags, []string{"t"}) || s.Labels["k"] != "v" || !s.Start.Time().Equal(at(1)) || s.Program != "cairn" {
 		t.Errorf("snapshot: %+v", s.Summary)
 	}
