@@ -21,7 +21,7 @@ func (r *Repository) Diff(ctx context.Context, a, b manifest.ID) iter.Seq2[manif
 		}
 		for c, err := range changes {
 			if err != nil {
-				err = fmt.Errorf("diff: %w", err)
+				err = fmt.Errorf("diff: %w", r.meanwhile(err, a, b))
 			}
 			if !yield(c, err) {
 				return

@@ -49,3 +49,15 @@ var (
 	// that it does not hold any more. Nothing was done: make a new plan.
 	ErrPlanStale = errors.New("the repository changed since the plan was made")
 )
+
+// A PathError names the path in the snapshot that an error belongs to.
+type PathError struct {
+	Path string
+	Err  error
+}
+
+// Error returns path and cause.
+func (e *PathError) Error() string { return e.Path + ": " + e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *PathError) Unwrap() error { return e.Err }

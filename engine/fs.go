@@ -62,7 +62,7 @@ func (f *FS) node(op, name string) (manifest.Node, error) {
 		}
 		var err error
 		if n, err = manifest.Lookup(f.ctx, f.repo.store, n.Tree, part); err != nil {
-			return manifest.Node{}, fail(err)
+			return manifest.Node{}, fail(f.repo.meanwhile(err, f.snap.ID))
 		}
 	}
 	return n, nil
@@ -130,7 +130,7 @@ func (f *FS) list(name string, n manifest.Node) ([]fs.DirEntry, error) {
 	var entries []fs.DirEntry
 	for e, err := range manifest.ReadDir(f.ctx, f.repo.store, n.Tree) {
 		if err != nil {
-			return entries, &fs.PathError{Op: "readdir", Path: name, Err: err}
+			return entries, &fs.PathError{Op: "readdir", Path: name, Err: f.repo.meanwhile(err, f.snap.ID)}
 		}
 		entries = append(entries, fs.FileInfoToDirEntry(info{&e}))
 	}
@@ -256,7 +256,7 @@ func (f *file) Seek(offset int64, whence int) (int64, error) {
 // ReadAt reads the extents that p covers.
 func (f *file) ReadAt(p []byte, off int64) (int, error) {
 	fail := func(n int, err error) (int, error) {
-		return n, &fs.PathError{Op: "read", Path: f.name, Err: err}
+		return n, &fs.PathError{Op: "read", Path: f.name, Err: f.fs.repo.meanwhile(err, f.fs.snap.ID)}
 	}
 	size := int64(f.node.Size) //nolint:gosec // a file's size
 	switch {

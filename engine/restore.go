@@ -60,9 +60,10 @@ func (r *Repository) restore(ctx context.Context, id manifest.ID, dst target.Tar
 	w, err := dst.Begin(ctx, need)
 	if errors.Is(err, target.ErrNoSpace) {
 		// Holes take no space; how much they are only the tree tells.
-		if need.Bytes, err = r.dataBytes(ctx, snap.Tree); err == nil {
-			w, err = dst.Begin(ctx, need)
+		if need.Bytes, err = r.dataBytes(ctx, snap.Tree); err != nil {
+			return report, r.meanwhile(err, id)
 		}
+		w, err = dst.Begin(ctx, need)
 	}
 	if err != nil {
 		return report, err
@@ -74,10 +75,7 @@ func (r *Repository) restore(ctx context.Context, id manifest.ID, dst target.Tar
 		x.seq = new(sequence)
 	}
 	if err := x.run(ctx); err != nil {
-		if r.forgotten(id) {
-			err = errors.Join(ErrForgotten, err)
-		}
-		return report, errors.Join(err, w.Abort())
+		return report, errors.Join(r.meanwhile(err, id), w.Abort())
 	}
 	m.SetPhase(progress.Commit)
 	if err := w.Commit(ctx); err != nil {
@@ -325,7 +323,8 @@ var errFirst = errors.New("was not restored whole")
 // failed records an item that was not restored, or returns the error if that
 // ends the restore.
 func (x *restorer) failed(ctx context.Context, path string, what progress.Kind, err error) error {
-	if x.opts.OnError != Skip || ctx.Err() != nil {
+	err = x.repo.meanwhile(err, x.snap.ID)
+	if x.opts.OnError != Skip || ctx.Err() != nil || errors.Is(err, ErrForgotten) {
 		return fmt.Errorf("%q: %w", path, err)
 	}
 	x.meter.Problem(path, what, err)

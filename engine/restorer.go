@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -23,10 +22,6 @@ const (
 	// windowFiles bounds how many files with more than one chunk a window
 	// holds, since each may be open.
 	windowFiles = 512
-	// readSize bounds one read from a pack, in bytes.
-	readSize = 4 << 20
-	// readGap is how many unneeded bytes are read rather than asked around.
-	readGap = 128 << 10
 	// inlineBatch is how many files without chunks make one job.
 	inlineBatch = 64
 )
@@ -52,9 +47,10 @@ type restorer struct {
 
 	bytesKept atomic.Uint64 // found right in the target
 
-	mu     sync.Mutex // guards report.Problems and open
+	mu     sync.Mutex // guards report.Problems, open and lost
 	report *RestoreReport
 	open   map[*outFile]struct{} // files that were created and are not closed
+	lost   []ref                 // whose places held nothing right, to be sought elsewhere
 }
 
 type link struct {
@@ -73,6 +69,8 @@ type ref struct {
 	place index.Place
 
 	settled bool  // nothing is left to do
+	tries   int   // how many places held nothing right
+	err     error // what the last one gave
 	slot    *slot // where the chunk goes if it is not written right away
 }
 
@@ -98,13 +96,6 @@ type job struct {
 	read    *readJob
 	make    []*outFile // to be made without reading
 	compare []ref      // to be compared with what is there
-}
-
-// A readJob is a range of a pack, and what is to be made of its blocks.
-type readJob struct {
-	refs []ref // sorted by place
-	off  int64
-	end  int64
 }
 
 // planFile adds the chunks of a file to the window.
@@ -182,13 +173,7 @@ func (x *restorer) flush(ctx context.Context) error {
 	if refs, err = x.locate(ctx, refs); err != nil {
 		return err
 	}
-	for _, r := range reads(refs) {
-		if err := x.send(ctx, &wait, job{read: &r}); err != nil {
-			return err
-		}
-	}
-	wait.Wait()
-	return ctx.Err()
+	return x.readAll(ctx, refs)
 }
 
 // send gives a job to a worker. It counts in wait until it is done.
@@ -202,95 +187,6 @@ func (x *restorer) send(ctx context.Context, wait *sync.WaitGroup, j job) error 
 		wait.Done()
 		return context.Cause(ctx)
 	}
-}
-
-// locate finds the places of refs and sorts them by place. With Skip it leaves
-// out those of chunks that are nowhere: their files have failed.
-func (x *restorer) locate(ctx context.Context, refs []ref) ([]ref, error) {
-	ids := make([]chunk.ID, len(refs))
-	for i := range refs {
-		ids[i] = refs[i].id
-	}
-	places, err := x.repo.store.Find(ctx, ids)
-	switch {
-	case err == nil:
-		for i := range refs {
-			refs[i].place = places[i]
-		}
-	case x.opts.OnError == Skip && errors.Is(err, ErrCorrupt):
-		if refs, err = x.locateSome(ctx, refs, ids); err != nil {
-			return nil, err
-		}
-	default:
-		return nil, x.blame(err, refs)
-	}
-	slices.SortStableFunc(refs, func(a, b ref) int {
-		return cmp.Or(cmp.Compare(a.place.Pack, b.place.Pack), cmp.Compare(a.place.Offset, b.place.Offset), cmp.Compare(a.place.Start, b.place.Start))
-	})
-	return refs, nil
-}
-
-// locateSome returns those refs whose chunks have a place.
-func (x *restorer) locateSome(ctx context.Context, refs []ref, ids []chunk.ID) ([]ref, error) {
-	places, found, err := x.repo.store.Places(ids)
-	if err != nil {
-		return nil, err
-	}
-	left := refs[:0]
-	for i, r := range refs {
-		if found[i] {
-			r.place = places[i]
-			left = append(left, r)
-			continue
-		}
-		if r.slot != nil {
-			r.slot.err = &store.CorruptError{ID: r.id, Offset: -1, Err: errNoPlace}
-			continue
-		}
-		if err := x.abandon(ctx, r.file, progress.Damaged, &store.CorruptError{ID: r.id, Offset: -1, Err: errNoPlace}); err != nil {
-			return nil, err
-		}
-	}
-	return left, nil
-}
-
-var (
-	errNoPlace = errors.New("no live pack holds the chunk")
-	errLength  = errors.New("the chunk is not as long as the tree says")
-)
-
-// blame names the first file that a missing chunk belongs to.
-func (x *restorer) blame(err error, refs []ref) error {
-	if c := new(store.CorruptError); errors.As(err, &c) {
-		for i := range refs {
-			if refs[i].id == c.ID {
-				return &PathError{Path: refs[i].file.path, Err: err}
-			}
-		}
-	}
-	return err
-}
-
-// reads cuts sorted refs into reads of neighbouring blocks.
-func reads(refs []ref) []readJob {
-	var jobs []readJob
-	for i := 0; i < len(refs); {
-		p := refs[i].place
-		r := readJob{off: int64(p.Offset), end: int64(p.Offset) + int64(p.Stored)}
-		j := i + 1
-		for ; j < len(refs) && refs[j].place.Pack == p.Pack; j++ {
-			off := int64(refs[j].place.Offset)
-			end := off + int64(refs[j].place.Stored)
-			if off > r.end+readGap || end > r.off+readSize && end > r.end {
-				break
-			}
-			r.end = max(r.end, end)
-		}
-		r.refs = refs[i:j]
-		jobs = append(jobs, r)
-		i = j
-	}
-	return jobs
 }
 
 // work does jobs until there are no more.
@@ -351,70 +247,21 @@ func (x *restorer) makeInline(ctx context.Context, files []*outFile) error {
 	return nil
 }
 
-// read reads a range, opens its blocks, and writes their chunks. It returns the
-// buffer for the next call.
-func (x *restorer) read(ctx context.Context, r *store.Reader, j *readJob, buf []byte) ([]byte, error) {
-	n := int(j.end - j.off)
-	if cap(buf) < n {
-		buf = make([]byte, n)
+// writeChunk writes one chunk, which is right, to where f says.
+func (x *restorer) writeChunk(ctx context.Context, f *ref, data []byte) error {
+	if uint64(len(data)) != f.size {
+		return x.refFailed(ctx, f, &store.CorruptError{ID: f.id, Offset: -1, Err: errLength})
 	}
-	buf = buf[:n]
-	readErr := x.repo.store.ReadInto(ctx, j.refs[0].place.Pack, j.off, buf)
-	for i := 0; i < len(j.refs); {
-		p := j.refs[i].place
-		end := i
-		for end < len(j.refs) && j.refs[end].place.Offset == p.Offset {
-			end++
-		}
-		err := readErr
-		var block []byte
-		if err == nil {
-			at := int64(p.Offset) - j.off
-			block, err = x.repo.store.OpenBlock(ctx, r, p, buf[at:at+int64(p.Stored)])
-		}
-		if err := x.writeBlock(ctx, r, block, err, j.refs[i:end]); err != nil {
-			return buf, err
-		}
-		i = end
+	if f.slot != nil {
+		f.slot.data = slices.Clone(data)
+		return nil
 	}
-	return buf, nil
-}
-
-// writeBlock writes the chunks of one opened block. blockErr says why it could
-// not be opened.
-func (x *restorer) writeBlock(ctx context.Context, r *store.Reader, block []byte, blockErr error, refs []ref) error {
-	var data []byte
-	var cutErr error
-	for i := range refs {
-		f := &refs[i]
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		if blockErr == nil && (i == 0 || f.id != refs[i-1].id) {
-			data, cutErr = x.repo.store.Cut(r, block, f.id, f.place)
-		}
-		err, what := errors.Join(blockErr, cutErr), progress.Damaged
-		if err == nil && uint64(len(data)) != f.size {
-			err = &store.CorruptError{ID: f.id, Offset: -1, Err: errLength}
-		}
-		if f.slot != nil {
-			f.slot.data, f.slot.err = slices.Clone(data), err
-			continue
-		}
-		if err == nil {
-			what = progress.NotRestored
-			err = x.write(ctx, f, data)
-		}
-		if err != nil {
-			if err := x.fileFailed(ctx, f.file, what, err); err != nil {
-				return err
-			}
-		}
-		if err := x.done(ctx, f.file); err != nil {
+	if err := x.write(ctx, f, data); err != nil {
+		if err := x.fileFailed(ctx, f.file, progress.NotRestored, err); err != nil {
 			return err
 		}
 	}
-	return nil
+	return x.done(ctx, f.file)
 }
 
 func (x *restorer) write(ctx context.Context, f *ref, data []byte) error {
@@ -510,15 +357,3 @@ func (x *restorer) done(ctx context.Context, f *outFile) error {
 	}
 	return nil
 }
-
-// A PathError names the path in the snapshot that an error belongs to.
-type PathError struct {
-	Path string
-	Err  error
-}
-
-// Error returns path and cause.
-func (e *PathError) Error() string { return e.Path + ": " + e.Err.Error() }
-
-// Unwrap returns the cause.
-func (e *PathError) Unwrap() error { return e.Err }

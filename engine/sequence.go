@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 
 	"github.com/cairn-backup/cairn/engine/progress"
 	"github.com/cairn-backup/cairn/engine/target"
@@ -113,14 +112,7 @@ func (x *restorer) flushSequence(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var wait sync.WaitGroup
-	for _, r := range reads(refs) {
-		if err = x.send(ctx, &wait, job{read: &r}); err != nil {
-			break
-		}
-	}
-	wait.Wait()
-	if err != nil {
+	if err := x.readAll(ctx, refs); err != nil {
 		return err
 	}
 	seq.refs = nil

@@ -97,6 +97,19 @@ func (s *Store) load(ctx context.Context, want func(log.SegmentInfo) bool) error
 
 // loadMissing loads what is wanted and not loaded. The caller holds loadMu.
 func (s *Store) loadMissing(ctx context.Context, want func(log.SegmentInfo) bool) error {
+	for {
+		err := s.loadOnce(ctx, want)
+		if !errors.Is(err, errFolded) {
+			return err
+		}
+		// The log was replayed, and names other segments by now.
+	}
+}
+
+// errFolded says that a segment is not live any more.
+var errFolded = errors.New("the index segment was doomed meanwhile")
+
+func (s *Store) loadOnce(ctx context.Context, want func(log.SegmentInfo) bool) error {
 	loaded, err := s.index().Loaded()
 	if err != nil {
 		return err
@@ -120,6 +133,20 @@ func (s *Store) loadMissing(ctx context.Context, want func(log.SegmentInfo) bool
 	}
 	head := s.opts.Log.Head()
 	return s.index().SetTag(index.Tag{N: head.N, Hash: head.Hash})
+}
+
+// folded replays the log, and reports whether a segment that could not be read
+// is not live any more.
+func (s *Store) folded(ctx context.Context, seg log.SegmentInfo) (bool, error) {
+	if err := s.opts.Log.Refresh(ctx); err != nil && s.opts.Log.Problem() == nil {
+		return false, err
+	}
+	live := false
+	_ = s.opts.Log.View(func(st *log.State) error { // the function returns nil
+		_, live = st.Segment(seg.ID)
+		return nil
+	})
+	return !live, nil
 }
 
 // toMemory goes on with an index in memory: that the disk of a cache is full
@@ -157,6 +184,13 @@ func (s *Store) reset(ctx context.Context, cause error) error {
 func (s *Store) loadSegment(ctx context.Context, seg log.SegmentInfo) error {
 	tables, err := s.ReadSegment(ctx, seg)
 	if errors.Is(err, ErrCorrupt) {
+		gone, err2 := s.folded(ctx, seg)
+		if err2 != nil {
+			return err2
+		}
+		if gone {
+			return errFolded
+		}
 		s.opts.Logger.WarnContext(ctx, "an index segment is damaged; the footers of its packs are read instead", slog.Any("error", err))
 		tables, err = s.footers(ctx, seg)
 	}

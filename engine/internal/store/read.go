@@ -16,6 +16,11 @@ import (
 // errNoPlace says that no live pack is known to hold a chunk.
 var errNoPlace = errors.New("no live pack holds the chunk")
 
+// notLive says that a pack was doomed since someone looked up a place in it.
+func notLive(number uint64) error {
+	return &CorruptError{Offset: -1, Err: fmt.Errorf("pack %d is not live", number)}
+}
+
 // Find returns the places of ids, in their order. What the index does not know,
 // or knows wrongly, is looked for again after the log and every segment were
 // read; a chunk that is nowhere then is a CorruptError.
@@ -102,13 +107,31 @@ func placeHolds(st *log.State, p index.Place) bool {
 }
 
 // Chunk returns one chunk, verified. Its bytes are shared: nobody may change
-// them. It is made for tree pages, of which many lie in one block.
+// them. It is made for tree pages, of which many lie in one block. A chunk whose
+// pack was doomed meanwhile is found in its successor.
 func (s *Store) Chunk(ctx context.Context, id chunk.ID) ([]byte, error) {
 	places, err := s.Find(ctx, []chunk.ID{id})
 	if err != nil {
 		return nil, err
 	}
-	p := places[0]
+	for tries := 1; ; tries++ {
+		data, err := s.chunkAt(ctx, id, places[0])
+		if err == nil || !MayTryAgain(err, tries) {
+			return data, err
+		}
+		again, found, againErr := s.Again(ctx, []chunk.ID{id}, places)
+		if againErr != nil {
+			return nil, againErr
+		}
+		if !found[0] {
+			return nil, err
+		}
+		places = again
+	}
+}
+
+// chunkAt returns the chunk at p, by the cache of blocks.
+func (s *Store) chunkAt(ctx context.Context, id chunk.ID, p index.Place) ([]byte, error) {
 	at := blockPlace{pack: p.Pack, check: p.Check, offset: p.Offset}
 	r, err := s.Reader()
 	if err != nil {
@@ -139,7 +162,7 @@ func (s *Store) Chunk(ctx context.Context, id chunk.ID) ([]byte, error) {
 func (s *Store) ReadRange(ctx context.Context, number uint64, off, n int64) ([]byte, error) {
 	info, ok := s.packInfo(number)
 	if !ok {
-		return nil, fmt.Errorf("pack %d is not live: %w", number, ErrCorrupt)
+		return nil, notLive(number)
 	}
 	return s.readAt(ctx, info, off, n)
 }
@@ -148,7 +171,7 @@ func (s *Store) ReadRange(ctx context.Context, number uint64, off, n int64) ([]b
 func (s *Store) ReadInto(ctx context.Context, number uint64, off int64, buf []byte) error {
 	info, ok := s.packInfo(number)
 	if !ok {
-		return fmt.Errorf("pack %d is not live: %w", number, ErrCorrupt)
+		return notLive(number)
 	}
 	return s.readInto(ctx, info, off, buf)
 }
@@ -158,7 +181,7 @@ func (s *Store) ReadInto(ctx context.Context, number uint64, off int64, buf []by
 func (s *Store) OpenBlock(ctx context.Context, r *Reader, p index.Place, sealed []byte) ([]byte, error) {
 	info, ok := s.packInfo(p.Pack)
 	if !ok {
-		return nil, fmt.Errorf("pack %d is not live: %w", p.Pack, ErrCorrupt)
+		return nil, notLive(p.Pack)
 	}
 	h := info.Header()
 	if p.Foreign {

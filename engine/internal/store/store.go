@@ -103,6 +103,7 @@ type Store struct {
 	opts Options
 
 	loadMu   latch.Mutex // held by who fills, empties or replaces the index
+	sought   seeks       // guarded by loadMu
 	current  atomic.Pointer[index.Index]
 	resets   atomic.Uint64 // of the index
 	lastMiss atomic.Pointer[miss]
@@ -229,7 +230,7 @@ func (s *Store) opener(h seal.Header) (*seal.Opener, error) {
 func (s *Store) Table(ctx context.Context, number uint64) (pack.Table, error) {
 	info, ok := s.packInfo(number)
 	if !ok {
-		return pack.Table{}, fmt.Errorf("pack %d is not live: %w", number, ErrCorrupt)
+		return pack.Table{}, notLive(number)
 	}
 	s.mu.Lock()
 	t, ok := s.tables[info.ID]

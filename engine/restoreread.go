@@ -1,0 +1,241 @@
+package engine
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+	"sync"
+
+	"github.com/cairn-backup/cairn/chunk"
+	"github.com/cairn-backup/cairn/engine/internal/index"
+	"github.com/cairn-backup/cairn/engine/internal/store"
+	"github.com/cairn-backup/cairn/engine/progress"
+)
+
+const (
+	// readSize bounds one read from a pack, in bytes.
+	readSize = 4 << 20
+	// readGap is how many unneeded bytes are read rather than asked around.
+	readGap = 128 << 10
+)
+
+// A readJob is a range of a pack, and what is to be made of its blocks.
+type readJob struct {
+	refs []ref // sorted by place
+	off  int64
+	end  int64
+}
+
+// locate finds the places of refs. With Skip it leaves out those of chunks that are nowhere: their files have failed.
+func (x *restorer) locate(ctx context.Context, refs []ref) ([]ref, error) {
+	ids := make([]chunk.ID, len(refs))
+	for i := range refs {
+		ids[i] = refs[i].id
+	}
+	places, err := x.repo.store.Find(ctx, ids)
+	switch {
+	case err == nil:
+		for i := range refs {
+			refs[i].place = places[i]
+		}
+	case x.opts.OnError == Skip && errors.Is(err, ErrCorrupt):
+		if refs, err = x.locateSome(ctx, refs, ids); err != nil {
+			return nil, err
+		}
+	default:
+		return nil, x.blame(err, refs)
+	}
+	return refs, nil
+}
+
+// locateSome returns those refs whose chunks have a place.
+func (x *restorer) locateSome(ctx context.Context, refs []ref, ids []chunk.ID) ([]ref, error) {
+	places, found, err := x.repo.store.Places(ids)
+	if err != nil {
+		return nil, err
+	}
+	left := refs[:0]
+	for i, r := range refs {
+		if found[i] {
+			r.place = places[i]
+			left = append(left, r)
+			continue
+		}
+		if err := x.refFailed(ctx, &r, &store.CorruptError{ID: r.id, Offset: -1, Err: errNoPlace}); err != nil {
+			return nil, err
+		}
+	}
+	return left, nil
+}
+
+var (
+	errNoPlace = errors.New("no live pack holds the chunk")
+	errLength  = errors.New("the chunk is not as long as the tree says")
+)
+
+// blame names the first file that a missing chunk belongs to.
+func (x *restorer) blame(err error, refs []ref) error {
+	if c := new(store.CorruptError); errors.As(err, &c) {
+		for i := range refs {
+			if refs[i].id == c.ID {
+				return &PathError{Path: refs[i].file.path, Err: err}
+			}
+		}
+	}
+	return err
+}
+
+// readAll reads and writes refs, and waits until that is done. What its place
+// does not hold is sought elsewhere: collection may have moved it meanwhile.
+func (x *restorer) readAll(ctx context.Context, refs []ref) error {
+	for len(refs) > 0 {
+		slices.SortStableFunc(refs, func(a, b ref) int {
+			return cmp.Or(cmp.Compare(a.place.Pack, b.place.Pack), cmp.Compare(a.place.Offset, b.place.Offset), cmp.Compare(a.place.Start, b.place.Start))
+		})
+		var wait sync.WaitGroup
+		for _, r := range reads(refs) {
+			if err := x.send(ctx, &wait, job{read: &r}); err != nil {
+				wait.Wait()
+				return err
+			}
+		}
+		wait.Wait()
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		x.mu.Lock()
+		lost := x.lost
+		x.lost = nil
+		x.mu.Unlock()
+		var err error
+		if refs, err = x.again(ctx, lost); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// missed deals with a chunk that its place does not hold.
+func (x *restorer) missed(ctx context.Context, f *ref, err error) error {
+	f.tries++
+	if !store.MayTryAgain(err, f.tries) {
+		return x.refFailed(ctx, f, err)
+	}
+	f.err = err
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.lost = append(x.lost, *f)
+	return nil
+}
+
+// again returns those refs that have another place; the others have failed.
+func (x *restorer) again(ctx context.Context, refs []ref) ([]ref, error) {
+	if len(refs) == 0 {
+		return nil, nil
+	}
+	ids, failed := make([]chunk.ID, len(refs)), make([]index.Place, len(refs))
+	for i := range refs {
+		ids[i], failed[i] = refs[i].id, refs[i].place
+	}
+	places, found, err := x.repo.store.Again(ctx, ids, failed)
+	if err != nil {
+		return nil, err
+	}
+	left := refs[:0]
+	for i, r := range refs {
+		if found[i] {
+			r.place = places[i]
+			left = append(left, r)
+		} else if err := x.refFailed(ctx, &r, r.err); err != nil {
+			return nil, err
+		}
+	}
+	return left, nil
+}
+
+// refFailed gives up one reference, and with it the file.
+func (x *restorer) refFailed(ctx context.Context, f *ref, err error) error {
+	if f.slot != nil {
+		f.slot.err = err
+		return nil
+	}
+	return x.abandon(ctx, f.file, progress.Damaged, err)
+}
+
+// reads cuts sorted refs into reads of neighbouring blocks.
+func reads(refs []ref) []readJob {
+	var jobs []readJob
+	for i := 0; i < len(refs); {
+		p := refs[i].place
+		r := readJob{off: int64(p.Offset), end: int64(p.Offset) + int64(p.Stored)}
+		j := i + 1
+		for ; j < len(refs) && refs[j].place.Pack == p.Pack; j++ {
+			off := int64(refs[j].place.Offset)
+			end := off + int64(refs[j].place.Stored)
+			if off > r.end+readGap || end > r.off+readSize && end > r.end {
+				break
+			}
+			r.end = max(r.end, end)
+		}
+		r.refs = refs[i:j]
+		jobs = append(jobs, r)
+		i = j
+	}
+	return jobs
+}
+
+// read reads a range, opens its blocks, and writes their chunks. It returns the
+// buffer for the next call.
+func (x *restorer) read(ctx context.Context, r *store.Reader, j *readJob, buf []byte) ([]byte, error) {
+	n := int(j.end - j.off)
+	if cap(buf) < n {
+		buf = make([]byte, n)
+	}
+	buf = buf[:n]
+	readErr := x.repo.store.ReadInto(ctx, j.refs[0].place.Pack, j.off, buf)
+	for i := 0; i < len(j.refs); {
+		p := j.refs[i].place
+		end := i
+		for end < len(j.refs) && j.refs[end].place.Offset == p.Offset {
+			end++
+		}
+		err := readErr
+		var block []byte
+		if err == nil {
+			at := int64(p.Offset) - j.off
+			block, err = x.repo.store.OpenBlock(ctx, r, p, buf[at:at+int64(p.Stored)])
+		}
+		if err := x.writeBlock(ctx, r, block, err, j.refs[i:end]); err != nil {
+			return buf, err
+		}
+		i = end
+	}
+	return buf, nil
+}
+
+// writeBlock writes the chunks of one opened block. blockErr says why it could
+// not be opened.
+func (x *restorer) writeBlock(ctx context.Context, r *store.Reader, block []byte, blockErr error, refs []ref) error {
+	var data []byte
+	var cutErr error
+	for i := range refs {
+		f := &refs[i]
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if blockErr == nil && (i == 0 || f.id != refs[i-1].id) {
+			data, cutErr = x.repo.store.Cut(r, block, f.id, f.place)
+		}
+		if err := errors.Join(blockErr, cutErr); err != nil {
+			if err := x.missed(ctx, f, err); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := x.writeChunk(ctx, f, data); err != nil {
+			return err
+		}
+	}
+	return nil
+}
