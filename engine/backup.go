@@ -145,7 +145,7 @@ func (b *backup) run(ctx context.Context) (BackupReport, error) {
 	report.Snapshot = snap
 	report.Sockets, report.Changed = s.sockets.Load(), s.changed
 	report.Resumed = s.resumed.Load()
-	report.Skipped = source.LeftOut(b.view)
+	report.Skipped, report.Followed = source.LeftOut(b.view), source.Followed(b.view)
 	if p := parents.snapshot; p != nil && p.Tree == tree && len(snap.Missing) == 0 && p.Complete {
 		report.Unchanged = true
 		if b.opts.SkipIfUnchanged {

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/cairn-backup/cairn/engine/progress"
+	"github.com/cairn-backup/cairn/engine/source"
 	"github.com/cairn-backup/cairn/engine/target"
 	"github.com/cairn-backup/cairn/manifest"
 )
@@ -58,6 +59,7 @@ type BackupReport struct {
 	Sockets   uint64            // left out, as everyone does
 	Changed   []string          // files that changed while they were read, at most 1,000 named
 	Skipped   []string          // paths left out because they hold the repository or its cache
+	Followed  []source.Link     // roots that are symbolic links: what they lead to was backed up
 	Elapsed   time.Duration
 	Resumed   bool // an interrupted backup's work was used
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/cairn-backup/cairn/engine"
+	"github.com/cairn-backup/cairn/engine/source"
 	"github.com/cairn-backup/cairn/manifest"
 )
 
@@ -17,6 +18,8 @@ type backupFlags struct {
 	host, time             string
 	exclude                []string
 	excludeFile, filesFrom []string
+	ignoreFile             []string
+	excludeCaches          bool
 	oneFileSystem          bool
 	reread                 bool
 	dryRun                 bool
@@ -45,12 +48,16 @@ With --sqlite the snapshot is a consistent copy of the SQLite database at PATH,
 checked for integrity, while others go on using it. The copy is made in the
 directory for temporary files, and needs as much space there as the database.
 
-Exclude patterns are those of .gitignore, relative to each PATH.
+Exclude patterns are those of .gitignore, relative to each PATH. With
+--ignore-file files of that name in the tree are read as git reads .gitignore:
+for their directory and all below. --exclude decides before they do. A PATH that
+is a symbolic link stands for what it leads to.
 
 Without --repo and ` + envRepo + ` the default repository is used, and made the first
 time, with a generated key.`,
 		Example: `  cairn backup ~/documents ~/pictures --exclude '*.tmp' --tag daily
   cairn backup /etc --host web1 --one-file-system --skip-if-unchanged
+  cairn backup ~/src --ignore-file .gitignore --exclude-caches
   cairn backup --stdin shop.sql -- pg_dump shop
   cairn backup --sqlite /var/lib/app/app.db`,
 		Annotations: map[string]string{longCommand: "backup"},
@@ -69,6 +76,8 @@ time, with a generated key.`,
 	fs.StringVar(&f.time, "time", "", "`time` of the snapshot, such as 2026-01-02T15:04:05Z or \"2026-01-02 15:04:05\" (default: now)")
 	fs.StringArrayVar(&f.exclude, "exclude", nil, "`pattern` of what to leave out (may be repeated)")
 	fs.StringArrayVar(&f.excludeFile, "exclude-file", nil, "`file` with such patterns, one a line (may be repeated)")
+	fs.StringArrayVar(&f.ignoreFile, "ignore-file", nil, "`name` of files in the tree with such patterns, such as .gitignore (may be repeated)")
+	fs.BoolVar(&f.excludeCaches, "exclude-caches", false, "leave out what is in directories with a CACHEDIR.TAG")
 	fs.StringArrayVar(&f.filesFrom, "files-from", nil, "`file` with further PATHs, one a line; - is standard input (may be repeated)")
 	fs.BoolVar(&f.oneFileSystem, "one-file-system", false, "leave out what is mounted below a PATH")
 	fs.BoolVar(&f.reread, "reread", false, "read every file, whatever its times say")
@@ -205,6 +214,12 @@ func (f backupFlags) skipped(r engine.BackupReport) bool { return f.skipIfUnchan
 
 // backupNotes tells what changes nothing about the result.
 func (a *app) backupNotes(r engine.BackupReport) {
+	for _, l := range r.Followed {
+		a.out.note("%s is a symbolic link: backed up what it leads to, %s", printable(l.Path), printable(l.Target))
+	}
+	for _, path := range r.Skipped {
+		a.out.note("left out, as the repository or what cairn keeps for itself: %s", printable(path))
+	}
 	if r.Resumed {
 		a.out.note("went on from a backup that was interrupted")
 	}
@@ -213,11 +228,6 @@ func (a *app) backupNotes(r engine.BackupReport) {
 	}
 	if r.Sockets > 0 {
 		a.out.note("%s left out", plural(r.Sockets, "socket", "sockets"))
-	}
-	if a.out.verbose {
-		for _, path := range r.Skipped {
-			a.out.note("left out, as the repository or its cache: %s", printable(path))
-		}
 	}
 }
 
@@ -258,6 +268,7 @@ type backupJSON struct {
 	Missing   []missingJSON `json:"missing"`
 	Changed   []pathJSON    `json:"changed"`
 	Skipped   []pathJSON    `json:"skipped"`
+	Followed  []linkJSON    `json:"followed"`
 	Sockets   uint64        `json:"sockets"`
 	Seconds   float64       `json:"seconds"`
 }
@@ -269,13 +280,27 @@ func backupResult(r engine.BackupReport, f backupFlags) backupJSON {
 		Unchanged: r.Unchanged, Resumed: r.Resumed, DryRun: f.dryRun,
 		Files: st.Files, Bytes: st.Bytes, Read: st.Read, New: st.New, Stored: st.Stored,
 		Missing: missingOf(r.Snapshot.Missing), Changed: pathsOf(r.Changed), Skipped: pathsOf(r.Skipped),
-		Sockets: r.Sockets, Seconds: r.Elapsed.Seconds(),
+		Followed: linksOf(r.Followed), Sockets: r.Sockets, Seconds: r.Elapsed.Seconds(),
 	}
 	if !f.dryRun && r.Snapshot.ID != (manifest.ID{}) {
 		s := snapshotOf(r.Snapshot)
 		j.Snapshot = &s
 	}
 	return j
+}
+
+// A linkJSON is a PATH that is a symbolic link.
+type linkJSON struct {
+	pathJSON
+	Target pathJSON `json:"target"`
+}
+
+func linksOf(links []source.Link) []linkJSON {
+	out := make([]linkJSON, len(links))
+	for i, l := range links {
+		out[i] = linkJSON{pathOf(l.Path), pathOf(l.Target)}
+	}
+	return out
 }
 
 // absolutes returns the absolute form of paths, each once.

@@ -21,7 +21,9 @@ import (
 type backupInput struct {
 	paths   []string // absolute
 	exclude []string
+	ignore  []string // names of ignore files
 	oneFS   bool
+	caches  bool // those with a tag are left out
 
 	stream   *source.StreamSource
 	database *sqlite.Source // at the one path of paths
@@ -71,15 +73,22 @@ func (a *app) backupInput(f backupFlags, args []string, dash int) (backupInput, 
 			return backupInput{}, fmt.Errorf("backup: %w", err)
 		}
 	}
-	return backupInput{paths: paths, exclude: exclude, oneFS: f.oneFileSystem}, nil
+	return backupInput{paths: paths, exclude: exclude, ignore: f.ignoreFile, oneFS: f.oneFileSystem, caches: f.excludeCaches}, nil
 }
+
+// ofPaths reports whether f holds what only backups of PATHs know.
+func (f backupFlags) ofPaths() bool {
+	return len(f.filesFrom)+len(f.exclude)+len(f.excludeFile)+len(f.ignoreFile) > 0 || f.oneFileSystem || f.excludeCaches
+}
+
+const flagsOfPaths = "--files-from, --exclude, --exclude-file, --ignore-file, --exclude-caches and --one-file-system"
 
 func (a *app) streamInput(f backupFlags, args []string, dash int) (backupInput, error) {
 	switch {
 	case len(args) > 0 && dash != 0:
 		return backupInput{}, usagef("--stdin takes no PATH; a command to run stands behind --")
-	case len(f.filesFrom)+len(f.exclude)+len(f.excludeFile) > 0 || f.oneFileSystem:
-		return backupInput{}, usagef("--stdin does not go with --files-from, --exclude, --exclude-file and --one-file-system")
+	case f.ofPaths():
+		return backupInput{}, usagef("--stdin does not go with %s", flagsOfPaths)
 	case strings.ContainsAny(f.stdin, "/\x00") || f.stdin == "." || f.stdin == "..":
 		return backupInput{}, usagef("--stdin: %q is no name of a file", printableText(f.stdin))
 	}
@@ -95,9 +104,8 @@ func (a *app) streamInput(f backupFlags, args []string, dash int) (backupInput, 
 }
 
 func databaseInput(f backupFlags, args []string) (backupInput, error) {
-	if len(args)+len(f.filesFrom)+len(f.exclude)+len(f.excludeFile) > 0 || f.oneFileSystem || f.stdin != "" || f.allowEmpty {
-		return backupInput{}, usagef("--sqlite backs up one database and takes no PATH, --stdin, --allow-empty, " +
-			"--files-from, --exclude, --exclude-file or --one-file-system")
+	if len(args) > 0 || f.ofPaths() || f.stdin != "" || f.allowEmpty {
+		return backupInput{}, usagef("--sqlite backs up one database and takes no PATH, --stdin, --allow-empty, %s", flagsOfPaths)
 	}
 	paths, err := absolutes([]string{f.sqlite})
 	if err != nil {
@@ -120,7 +128,8 @@ func (in backupInput) source(own []string) source.Source {
 	sources := make([]source.Source, len(in.paths))
 	for i, p := range in.paths {
 		d := source.Dir(p)
-		d.Exclude, d.OneFileSystem, d.Skip = in.exclude, in.oneFS, own
+		d.Exclude, d.IgnoreFiles, d.Skip = in.exclude, in.ignore, own
+		d.OneFileSystem, d.ExcludeCaches = in.oneFS, in.caches
 		sources[i] = d
 	}
 	if len(sources) == 1 {

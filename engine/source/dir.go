@@ -3,8 +3,14 @@ package source
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"io/fs"
+	"iter"
 	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/cairn-backup/cairn/manifest"
 )
@@ -27,6 +33,17 @@ type DirSource struct {
 	// UTF-8 sequence, or one byte that is none. Empty patterns and those that
 	// begin with "#" are ignored; one that cannot match is ErrPattern.
 	Exclude []string
+
+	// IgnoreFiles holds names of files, such as ".gitignore", whose lines are
+	// patterns as well, for the directory that such a file lies in and all
+	// below, relative to it. Exclude decides first; then the file that lies
+	// deepest; in one directory the name that comes last here. Lines that
+	// cannot match are as if they were not there, as git has it. Only regular
+	// files count. One that cannot be read, or with which those in force for
+	// its directory hold more than 256 KiB, leaves nothing out, and
+	// is itself listed with an error, so that a backup tells of it.
+	// Default: none; no file of the tree decides what is backed up.
+	IgnoreFiles []string
 
 	// OneFileSystem leaves out what lies on another file system than the
 	// directory itself. The directories that such file systems are mounted
@@ -62,11 +79,16 @@ func (d *DirSource) Open(ctx context.Context) (View, error) {
 	if err != nil {
 		return nil, err
 	}
+	for _, name := range d.IgnoreFiles {
+		if strings.ContainsAny(name, "/\x00") || !validPath(name) {
+			return nil, fmt.Errorf("%q is no name of an ignore file: %w", name, ErrPattern)
+		}
+	}
 	v := &dirView{
-		tree:    tree{root: root},
-		exclude: exclude,
-		oneFS:   d.OneFileSystem,
-		caches:  d.ExcludeCaches,
+		tree:   tree{root: root},
+		filter: newFilter(exclude, d.IgnoreFiles),
+		oneFS:  d.OneFileSystem,
+		caches: d.ExcludeCaches,
 	}
 	if v.skip, err = lookAll(d.Skip); err != nil {
 		return nil, err
@@ -75,6 +97,101 @@ func (d *DirSource) Open(ctx context.Context) (View, error) {
 		return nil, errors.Join(err, v.Close())
 	}
 	return v, nil
+}
+
+// A dirView is a view of a directory that never leads out of the tree. How it
+// reaches entries is the business of its dirSystem.
+type dirView struct {
+	tree
+	leftOut
+	filter *filter
+	oneFS  bool
+	caches bool
+	skip   []fs.FileInfo
+	link   Link // the root, if it is one
+	owners owners
+
+	dirSystem
+}
+
+var (
+	_ View      = (*dirView)(nil)
+	_ Completer = (*dirView)(nil)
+	_ Follower  = (*dirView)(nil)
+)
+
+// resolve returns the root's path without symbolic links. They are followed
+// here and nowhere else.
+func (v *dirView) resolve() (string, error) {
+	path, err := filepath.EvalSymlinks(v.root.Path)
+	if err != nil {
+		return "", v.fail("open", "", err)
+	}
+	if fi, err := os.Lstat(v.root.Path); err == nil && fi.Mode()&fs.ModeSymlink != 0 {
+		v.link = Link{Path: filepath.FromSlash(v.root.Path), Target: path}
+	}
+	return path, nil
+}
+
+// A listing is what a directory holds.
+type listing struct {
+	rel   string   // the directory
+	names []string // sorted
+	rules rules    // which of them are left out
+}
+
+// ReadDir yields nodes with all that one look tells.
+func (v *dirView) ReadDir(ctx context.Context, path string) iter.Seq2[manifest.Node, error] {
+	return func(yield func(manifest.Node, error) bool) {
+		if err := ctx.Err(); err != nil {
+			yield(manifest.Node{}, err)
+			return
+		}
+		if path == "" {
+			yield(v.rootNode())
+			return
+		}
+		rel, err := v.inside(path)
+		if err != nil {
+			yield(manifest.Node{}, err)
+			return
+		}
+		names, err := v.names(rel)
+		if err != nil {
+			yield(manifest.Node{}, v.fail("read", rel, err))
+			return
+		}
+		slices.Sort(names)
+		if _, found := slices.BinarySearch(names, cacheTag); v.caches && found && v.tagged(ctx, rel) {
+			names = []string{cacheTag}
+		}
+		v.yieldAll(ctx, listing{rel, names, v.rules(ctx, rel)}, yield)
+	}
+}
+
+// tagged reports whether the directory at rel has a valid CACHEDIR.TAG.
+func (v *dirView) tagged(ctx context.Context, rel string) bool {
+	f, err := v.openRegular(ctx, joinPath(rel, cacheTag))
+	if err != nil {
+		return false
+	}
+	defer f.Close() //nolint:errcheck // nothing was written to it
+	var head [len(cacheSignature)]byte
+	_, err = io.ReadFull(f, head[:])
+	return err == nil && string(head[:]) == cacheSignature
+}
+
+// OpenFile opens the regular file at path.
+func (v *dirView) OpenFile(ctx context.Context, path string) (io.ReadCloser, error) {
+	rel, err := v.inside(path)
+	if err != nil {
+		return nil, err
+	}
+	f, err := v.openRegular(ctx, rel)
+	if err != nil {
+		return nil, err
+	}
+	return f, nil
 }
 
 // lookAll returns what is at the paths, without those that do not exist.
@@ -100,42 +217,6 @@ func (v *dirView) Info() Info {
 
 // Finish does nothing: a directory has no consistency of its own to check.
 func (v *dirView) Finish(ctx context.Context) error { return ctx.Err() }
-
-// A verdict says whether an entry is left out, as far as its path tells.
-type verdict uint8
-
-const (
-	keep    verdict = iota
-	leave           // whatever it is
-	ifDir           // left out if it is a directory
-	ifOther         // left out if it is none
-)
-
-// verdict says, from its path alone, whether the entry at rel is left out.
-func (v *dirView) verdict(rel string) verdict {
-	if v.exclude == nil {
-		return keep
-	}
-	other := v.exclude.excluded(rel, false)
-	dir := other
-	if v.exclude.dirOnly {
-		dir = v.exclude.excluded(rel, true)
-	}
-	switch {
-	case dir && other:
-		return leave
-	case dir:
-		return ifDir
-	case other:
-		return ifOther
-	}
-	return keep
-}
-
-// leaves reports whether the verdict on an entry of kind k is to leave it.
-func (w verdict) leaves(k manifest.NodeKind) bool {
-	return w == leave || w == ifDir && k == manifest.Dir || w == ifOther && k != manifest.Dir
-}
 
 // The tag of cache directories and how a valid one begins.
 const (

@@ -2,11 +2,8 @@ package source
 
 import (
 	"context"
-	"io"
 	"io/fs"
-	"iter"
 	"path/filepath"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -16,31 +13,18 @@ import (
 	"github.com/cairn-backup/cairn/manifest"
 )
 
-// A dirView is a view of a directory through descriptors: every directory is
-// opened by its name in the one above, entries are looked at and opened by
-// their names in their directory, and links are never followed.
-type dirView struct {
-	tree
-	leftOut
-	exclude *matcher // nil: nothing is left out
-	oneFS   bool
-	caches  bool
-	skip    []fs.FileInfo
-
+// A dirSystem reaches entries through descriptors: every directory is opened
+// by its name in the one above, entries are looked at and opened by their names
+// in their directory, and links are never followed.
+type dirSystem struct {
 	skipped map[inode]bool // of skip
 	dev     uint64         // of the root
 	handles *handles       // of the root; nil if it is no directory
 	above   int            // what lies above a root that is no directory
 	base    string         // and the root's name there
-	owners  owners
-	buffers sync.Pool   // of *[]byte for getdents
-	atime   atomic.Bool // O_NOATIME was refused once
+	buffers sync.Pool      // of *[]byte for getdents
+	atime   atomic.Bool    // O_NOATIME was refused once
 }
-
-var (
-	_ View      = (*dirView)(nil)
-	_ Completer = (*dirView)(nil)
-)
 
 // open opens the root.
 func (v *dirView) open() error {
@@ -51,10 +35,9 @@ func (v *dirView) open() error {
 			v.skipped[inode{uint64(st.Dev), st.Ino}] = true //nolint:unconvert // narrower on some systems
 		}
 	}
-	// The links of the root's own path are followed, here and nowhere else.
-	path, err := filepath.EvalSymlinks(v.root.Path)
+	path, err := v.resolve()
 	if err != nil {
-		return v.fail("open", "", err)
+		return err
 	}
 	var st unix.Stat_t
 	if err := unix.Lstat(path, &st); err != nil {
@@ -156,31 +139,6 @@ func (p place) stat(st *unix.Stat_t) error {
 	return err
 }
 
-// ReadDir yields nodes with all that one call of fstatat tells.
-func (v *dirView) ReadDir(ctx context.Context, path string) iter.Seq2[manifest.Node, error] {
-	return func(yield func(manifest.Node, error) bool) {
-		if err := ctx.Err(); err != nil {
-			yield(manifest.Node{}, err)
-			return
-		}
-		if path == "" {
-			yield(v.rootNode())
-			return
-		}
-		rel, err := v.inside(path)
-		if err != nil {
-			yield(manifest.Node{}, err)
-			return
-		}
-		names, err := v.names(rel)
-		if err != nil {
-			yield(manifest.Node{}, v.fail("read", rel, err))
-			return
-		}
-		v.yieldAll(ctx, rel, names, yield)
-	}
-}
-
 func (v *dirView) rootNode() (manifest.Node, error) {
 	p, err := v.locate("")
 	if err != nil {
@@ -196,7 +154,7 @@ func (v *dirView) rootNode() (manifest.Node, error) {
 	return n, nil
 }
 
-// names returns the names in the directory at rel, sorted.
+// names returns the names in the directory at rel.
 func (v *dirView) names(rel string) ([]string, error) {
 	if v.handles == nil {
 		return nil, unix.ENOTDIR
@@ -223,14 +181,7 @@ func (v *dirView) names(rel string) ([]string, error) {
 	}
 	names, err := v.getdents(fd)
 	_ = unix.Close(fd) // nothing was written to it
-	if err != nil {
-		return nil, err
-	}
-	slices.Sort(names)
-	if _, found := slices.BinarySearch(names, cacheTag); v.caches && found && v.tagged(h.fd) {
-		return []string{cacheTag}, nil
-	}
-	return names, nil
+	return names, err
 }
 
 func (v *dirView) getdents(fd int) ([]string, error) {
@@ -253,39 +204,29 @@ func (v *dirView) getdents(fd int) ([]string, error) {
 	}
 }
 
-// tagged reports whether the directory dir has a valid CACHEDIR.TAG.
-func (v *dirView) tagged(dir int) bool {
-	fd, err := v.openAt(dir, cacheTag, unix.O_NONBLOCK)
-	if err != nil {
-		return false
-	}
-	defer func() { _ = unix.Close(fd) }() // nothing was written to it
-	var head [len(cacheSignature)]byte
-	n, err := retry(func() (int, error) { return unix.Read(fd, head[:]) })
-	return err == nil && string(head[:n]) == cacheSignature
-}
-
 // batch is how many entries are looked at before they are handed out. No
 // handle is held while a caller works on them, so a walk that descends while
 // it iterates holds no descriptors.
 const batch = 32
 
-// yieldAll yields the entries of the directory at rel.
-func (v *dirView) yieldAll(ctx context.Context, rel string, names []string, yield func(manifest.Node, error) bool) {
+// yieldAll yields the entries of a directory.
+func (v *dirView) yieldAll(ctx context.Context, l listing, yield func(manifest.Node, error) bool) {
+	names := l.names
 	stats := make([]unix.Stat_t, min(batch, len(names)))
 	errs := make([]error, len(stats))
 	for len(names) > 0 {
 		n := min(batch, len(names))
-		if err := v.statAll(ctx, rel, names[:n], stats, errs); err != nil {
+		l.names = names[:n]
+		if err := v.statAll(ctx, l, stats, errs); err != nil {
 			yield(manifest.Node{}, err)
 			return
 		}
-		for i, name := range names[:n] {
+		for i, name := range l.names {
 			if errs[i] == errLeftOut { //nolint:errorlint // a mark, never wrapped
 				continue
 			}
 			if errs[i] != nil {
-				if !yield(manifest.Node{Name: name}, v.fail("stat", joinPath(rel, name), errs[i])) {
+				if !yield(manifest.Node{Name: name}, v.fail("stat", joinPath(l.rel, name), errs[i])) {
 					return
 				}
 				continue
@@ -303,20 +244,21 @@ func (v *dirView) yieldAll(ctx context.Context, rel string, names []string, yiel
 // errLeftOut marks entries that are not part of the source.
 const errLeftOut = unix.Errno(0)
 
-// statAll looks at names, all in the directory at rel.
-func (v *dirView) statAll(ctx context.Context, rel string, names []string, stats []unix.Stat_t, errs []error) error {
+// statAll looks at the entries of l.
+func (v *dirView) statAll(ctx context.Context, l listing, stats []unix.Stat_t, errs []error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	h, err := v.handles.acquire(rel)
+	h, err := v.handles.acquire(l.rel)
 	if err != nil {
-		return v.fail("read", rel, err)
+		return v.fail("read", l.rel, err)
 	}
 	defer v.handles.release(h)
-	for i, name := range names {
-		var w verdict
-		if v.exclude != nil {
-			w = v.verdict(joinPath(rel, name))
+	for i, name := range l.names {
+		w, err := l.rules.verdict(l.rel, name)
+		if err != nil {
+			errs[i] = err
+			continue
 		}
 		if w == leave {
 			errs[i] = errLeftOut
@@ -329,7 +271,7 @@ func (v *dirView) statAll(ctx context.Context, rel string, names []string, stats
 		}
 		errs[i] = errLeftOut
 		if v.skipped[inodeOf(st)] {
-			v.add(v.root.Path, joinPath(rel, name))
+			v.add(v.root.Path, joinPath(l.rel, name))
 		}
 	}
 	return nil
@@ -342,13 +284,9 @@ func (v *dirView) leavesOut(w verdict, st *unix.Stat_t) bool {
 	return w.leaves(k) || v.skipped[id] || v.oneFS && id.dev != v.dev && k != manifest.Dir
 }
 
-// OpenFile opens the regular file at path.
-func (v *dirView) OpenFile(ctx context.Context, path string) (io.ReadCloser, error) {
+// openRegular opens the regular file at rel.
+func (v *dirView) openRegular(ctx context.Context, rel string) (*file, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	rel, err := v.inside(path)
-	if err != nil {
 		return nil, err
 	}
 	p, err := v.locate(rel)

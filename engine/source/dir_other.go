@@ -7,7 +7,6 @@ import (
 	"errors"
 	"io"
 	"io/fs"
-	"iter"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,33 +14,19 @@ import (
 	"github.com/cairn-backup/cairn/manifest"
 )
 
-// A dirView is a view of a directory through os.Root, which keeps every look
-// and every open inside the tree.
-type dirView struct {
-	tree
-	leftOut
-	exclude *matcher // nil: nothing is left out
-	oneFS   bool
-	caches  bool
-	skip    []fs.FileInfo
-
-	dir    *os.Root // the root, or what lies above a root that is no directory
-	base   string   // the name there of a root that is no directory
-	top    fs.FileInfo
-	owners owners
+// A dirSystem reaches entries through os.Root, which keeps every look and every
+// open inside the tree.
+type dirSystem struct {
+	dir  *os.Root // the root, or what lies above a root that is no directory
+	base string   // the name there of a root that is no directory
+	top  fs.FileInfo
 }
-
-var (
-	_ View      = (*dirView)(nil)
-	_ Completer = (*dirView)(nil)
-)
 
 // open opens the root.
 func (v *dirView) open() error {
-	// The links of the root's own path are followed, here and nowhere else.
-	path, err := filepath.EvalSymlinks(v.root.Path)
+	path, err := v.resolve()
 	if err != nil {
-		return v.fail("open", "", err)
+		return err
 	}
 	if v.top, err = os.Lstat(path); err != nil {
 		return v.fail("stat", "", err)
@@ -86,30 +71,9 @@ func (v *dirView) name(rel string) string {
 	return filepath.FromSlash(rel)
 }
 
-// ReadDir yields nodes with all that one look tells.
-func (v *dirView) ReadDir(ctx context.Context, path string) iter.Seq2[manifest.Node, error] {
-	return func(yield func(manifest.Node, error) bool) {
-		if err := ctx.Err(); err != nil {
-			yield(manifest.Node{}, err)
-			return
-		}
-		if path == "" {
-			n, _, err := v.look("", v.root.Name)
-			yield(n, err)
-			return
-		}
-		rel, err := v.inside(path)
-		if err != nil {
-			yield(manifest.Node{}, err)
-			return
-		}
-		names, err := v.names(rel)
-		if err != nil {
-			yield(manifest.Node{}, v.fail("read", rel, err))
-			return
-		}
-		v.yieldAll(ctx, rel, names, yield)
-	}
+func (v *dirView) rootNode() (manifest.Node, error) {
+	n, _, err := v.look("", v.root.Name)
+	return n, err
 }
 
 // look returns the node of the entry at rel under the name given.
@@ -124,7 +88,7 @@ func (v *dirView) look(rel, name string) (manifest.Node, fs.FileInfo, error) {
 	return n, fi, nil
 }
 
-// names returns the names in the directory at rel, sorted.
+// names returns the names in the directory at rel.
 func (v *dirView) names(rel string) ([]string, error) {
 	if v.base != "" {
 		return nil, errors.New("not a directory")
@@ -140,37 +104,24 @@ func (v *dirView) names(rel string) ([]string, error) {
 			return nil, err
 		}
 	}
-	names, err := f.Readdirnames(-1)
-	if err != nil {
-		return nil, err
-	}
-	slices.Sort(names)
-	if _, found := slices.BinarySearch(names, cacheTag); v.caches && found && v.tagged(rel) {
-		return []string{cacheTag}, nil
-	}
-	return names, nil
+	return f.Readdirnames(-1)
 }
 
-// tagged reports whether the directory at rel has a valid CACHEDIR.TAG.
-func (v *dirView) tagged(rel string) bool {
-	f, err := v.openRegular(joinPath(rel, cacheTag))
-	if err != nil {
-		return false
-	}
-	defer f.Close() //nolint:errcheck // nothing was written to it
-	var head [len(cacheSignature)]byte
-	_, err = io.ReadFull(f, head[:])
-	return err == nil && string(head[:]) == cacheSignature
-}
-
-func (v *dirView) yieldAll(ctx context.Context, rel string, names []string, yield func(manifest.Node, error) bool) {
-	for _, name := range names {
+// yieldAll yields the entries of a directory.
+func (v *dirView) yieldAll(ctx context.Context, l listing, yield func(manifest.Node, error) bool) {
+	for _, name := range l.names {
 		if err := ctx.Err(); err != nil {
 			yield(manifest.Node{}, err)
 			return
 		}
-		at := joinPath(rel, name)
-		w := v.verdict(at)
+		at := joinPath(l.rel, name)
+		w, err := l.rules.verdict(l.rel, name)
+		if err != nil {
+			if !yield(manifest.Node{Name: name}, v.fail("stat", at, err)) {
+				return
+			}
+			continue
+		}
 		if w == leave {
 			continue
 		}
@@ -209,44 +160,32 @@ func (v *dirView) Complete(ctx context.Context, path string, n *manifest.Node) e
 	return nil
 }
 
-// OpenFile opens the regular file at path.
-func (v *dirView) OpenFile(ctx context.Context, path string) (io.ReadCloser, error) {
+// openRegular opens the regular file at rel and no other, though os.Root would
+// follow a link within the tree and wait for the writer of a pipe.
+func (v *dirView) openRegular(ctx context.Context, rel string) (*file, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	rel, err := v.inside(path)
-	if err != nil {
-		return nil, err
-	}
-	f, err := v.openRegular(rel)
+	before, err := v.dir.Lstat(v.name(rel))
 	if err != nil {
 		return nil, v.fail("open", rel, err)
 	}
-	return &file{view: v, rel: rel, File: f}, nil
-}
-
-// openRegular opens the regular file at rel and no other, though os.Root would
-// follow a link within the tree and wait for the writer of a pipe.
-func (v *dirView) openRegular(rel string) (*os.File, error) {
-	before, err := v.dir.Lstat(v.name(rel))
-	if err != nil {
-		return nil, err
-	}
 	if !before.Mode().IsRegular() {
-		return nil, ErrChanged
+		return nil, v.fail("open", rel, ErrChanged)
 	}
 	f, err := v.dir.Open(v.name(rel))
 	if err != nil {
-		return nil, err
+		return nil, v.fail("open", rel, err)
 	}
 	now, err := f.Stat()
 	if err == nil && !os.SameFile(before, now) {
 		err = ErrChanged
 	}
 	if err != nil {
-		return nil, errors.Join(err, f.Close())
+		_ = f.Close() // nothing was written to it
+		return nil, v.fail("open", rel, err)
 	}
-	return f, nil
+	return &file{view: v, rel: rel, File: f}, nil
 }
 
 // A file is an open regular file whose errors are those of a source.

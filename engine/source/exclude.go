@@ -28,7 +28,7 @@ type rule struct {
 
 // newMatcher parses patterns. It returns nil if none leaves anything out.
 func newMatcher(patterns []string) (*matcher, error) {
-	m := &matcher{names: map[string]int{}, dirNames: map[string]int{}}
+	m := &matcher{}
 	for _, p := range patterns {
 		r, ok, err := parseRule(p)
 		if err != nil {
@@ -45,9 +45,12 @@ func newMatcher(patterns []string) (*matcher, error) {
 }
 
 func (m *matcher) add(r rule) {
+	if m.names == nil {
+		m.names, m.dirNames = map[string]int{}, map[string]int{}
+	}
 	i := len(m.rules)
-	m.rules = append(m.rules, r)
 	m.dirOnly = m.dirOnly || r.dirOnly
+	m.rules = append(m.rules, r)
 	name, plain := r.plain()
 	switch {
 	case !plain:
@@ -70,10 +73,19 @@ func (r rule) plain() (string, bool) {
 // isDir says what a path leads to.
 type isDir bool
 
-// excluded reports whether path, an entry relative to the top, is left out by
-// the patterns. What is above it is not looked at: nobody asks for what is in
-// a directory that is left out.
-func (m *matcher) excluded(path string, dir isDir) bool {
+// A decision is what patterns say of a path.
+type decision uint8
+
+const (
+	undecided decision = iota // no pattern matches
+	leftIn                    // by a pattern with "!"
+	out
+)
+
+// decide returns what the last pattern that matches path, an entry relative to
+// the top, says of it. What is above it is not looked at: nobody asks for what
+// is in a directory that is left out.
+func (m *matcher) decide(path string, dir isDir) decision {
 	_, name := splitPath(path)
 	best := -1
 	if i, ok := m.names[name]; ok {
@@ -87,7 +99,13 @@ func (m *matcher) excluded(path string, dir isDir) bool {
 			best = i
 		}
 	}
-	return best >= 0 && !m.rules[best].include
+	switch {
+	case best < 0:
+		return undecided
+	case m.rules[best].include:
+		return leftIn
+	}
+	return out
 }
 
 func (r rule) matches(path, name string, dir isDir) bool {

@@ -22,6 +22,44 @@ func LeftOut(v View) []string {
 	return nil
 }
 
+// A Link is a symbolic link that was followed.
+type Link struct {
+	Path   string // of the link, absolute
+	Target string // what it leads to, absolute and without further links
+}
+
+// A Follower is a [View] that can tell which of its roots are symbolic links,
+// so that what they lead to is shown.
+type Follower interface {
+	Followed() []Link
+}
+
+// Followed returns the roots of v that are symbolic links, if it can tell.
+func Followed(v View) []Link {
+	if f, ok := v.(Follower); ok {
+		return f.Followed()
+	}
+	return nil
+}
+
+// Followed returns the root if it is a symbolic link. What links lead to it is
+// not told: the system is full of those.
+func (v *dirView) Followed() []Link {
+	if v.link.Path == "" {
+		return nil
+	}
+	return []Link{v.link}
+}
+
+// Followed returns what the parts followed, in their order.
+func (v *joinView) Followed() []Link {
+	var links []Link
+	for _, part := range v.parts {
+		links = append(links, Followed(part)...)
+	}
+	return links
+}
+
 // leftOut collects paths. Its methods are safe for concurrent use.
 type leftOut struct {
 	mu    sync.Mutex // guards paths

@@ -29,8 +29,13 @@ var (
 	// again, or that it was never read to its end.
 	ErrStreamRead = errors.New("stream is read once, to its end")
 
-	// ErrPattern says that an exclude pattern cannot match anything.
+	// ErrPattern says that an exclude pattern cannot match anything, or that
+	// what names an ignore file is no name.
 	ErrPattern = errors.New("bad exclude pattern")
+
+	// ErrIgnoreFile says that the ignore files in force for a directory hold
+	// more than is read of them, so that the innermost leaves nothing out.
+	ErrIgnoreFile = errors.New("ignore files are too large")
 
 	// ErrSkipped says that a source is itself one of the paths it must skip.
 	ErrSkipped = errors.New("source is a directory that is to be left out")

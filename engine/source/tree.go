@@ -35,8 +35,11 @@ func (t tree) at(rel string) string {
 	return strings.TrimSuffix(t.root.Path, "/") + "/" + rel
 }
 
-// fail returns err as an error of the entry at rel.
+// fail returns err as an error of the entry at rel, if it is not yet one.
 func (t tree) fail(op, rel string, err error) error {
+	if e, ok := errors.AsType[*Error](err); ok && e.Path == t.at(rel) {
+		return err
+	}
 	return &Error{Op: op, Path: t.at(rel), Err: cause(err)}
 }
 
