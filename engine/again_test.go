@@ -292,3 +292,36 @@ func TestMovedParent(t *testing.T) {
 		whole(t, repo)
 	}
 }
+
+// TestCheckedWhileMoved: packs move or are collected when a check reads the
+// first of them. Nothing of that is damage.
+func TestCheckedWhileMoved(t *testing.T) {
+	t.Parallel()
+	for _, depth := range []engine.Depth{engine.DepthLog, engine.DepthPacks, engine.DepthData} {
+		for _, how := range []string{"moved", "collected"} {
+			t.Run(fmt.Sprint(how, depth), func(t *testing.T) {
+				t.Parallel()
+				r, b := fresh(t)
+				dir := write(t, someFiles())
+				backUp(t, r, source.Dir(dir), engine.BackupOptions{})
+				old := doubled(t, r, dir)
+				hooked := &firstRead{Backend: b, hook: func() error {
+					if how == "collected" {
+						return collect(t.Context(), r, b)
+					}
+					return moveTo(t.Context(), r, b, old)
+				}}
+				report, err := open(t, hooked, engine.Options{Workers: 2}).Check(t.Context(), engine.CheckOptions{Depth: depth})
+				if err != nil || hooked.err != nil {
+					t.Fatal(err, hooked.err)
+				}
+				for _, f := range report.Findings {
+					t.Errorf("finding: %s %s", f.Object, f.Detail)
+				}
+				if want := map[string]uint64{"moved": 2, "collected": 0}[how]; report.Snapshots != want {
+					t.Errorf("%d snapshots were checked, want %d", report.Snapshots, want)
+				}
+			})
+		}
+	}
+}

@@ -62,12 +62,55 @@ type checker struct {
 	store  *store.Store
 
 	mu     sync.Mutex            // guards what follows
+	sound  map[uint64]bool       // packs that an earlier pass found whole
 	bad    map[chunk.ID]struct{} // chunks that cannot be read
 	dead   map[uint64]error      // packs that cannot be read
 	report *CheckReport
 }
 
-func (c *checker) run(ctx context.Context) (err error) {
+// maxPasses bounds how often a check begins again since something was collected.
+const maxPasses = 5
+
+// run makes passes until one found nothing, or nothing was collected meanwhile:
+// what was missing then was missing indeed. Packs that were found whole are not
+// read again.
+func (c *checker) run(ctx context.Context) error {
+	c.sound = make(map[uint64]bool)
+	for pass := 1; ; pass++ {
+		*c.report = CheckReport{BytesRead: c.report.BytesRead}
+		err := c.pass(ctx)
+		if err != nil && !errors.Is(err, ErrCorrupt) || err == nil && len(c.report.Findings) == 0 {
+			return err
+		}
+		collected, err2 := c.collected(ctx)
+		switch {
+		case err2 != nil:
+			return err2
+		case !collected:
+			return err
+		case pass == maxPasses:
+			return fmt.Errorf("packs are collected again and again while they are checked: %w", ErrConflict)
+		}
+	}
+}
+
+// collected reports whether a pack was doomed since the pass began.
+func (c *checker) collected(ctx context.Context) (collected bool, err error) {
+	if err := c.repo.refresh(ctx); err != nil {
+		return false, err
+	}
+	_ = c.repo.log.View(func(st *log.State) error { // the function returns nil
+		for number := range c.packs {
+			if _, live := st.Pack(number); !live {
+				collected = true
+			}
+		}
+		return nil
+	})
+	return collected, nil
+}
+
+func (c *checker) pass(ctx context.Context) (err error) {
 	c.bad, c.dead = make(map[chunk.ID]struct{}), make(map[uint64]error)
 	c.meter.SetPhase(progress.Open)
 	if err := c.checkLog(ctx); err != nil {

@@ -20,17 +20,19 @@ import (
 
 // checkPacks opens every pack, several at a time.
 func (c *checker) checkPacks(ctx context.Context) error {
-	for _, info := range c.packs {
-		c.meter.AddFilesTotal(1)
-		c.meter.AddBytesTotal(int64(info.Size))
+	for number, info := range c.packs {
+		if !c.sound[number] {
+			c.meter.AddFilesTotal(1)
+			c.meter.AddBytesTotal(int64(info.Size))
+		}
 	}
 	g, groupCtx := errgroup.WithContext(ctx)
 	g.SetLimit(c.repo.opts.Workers)
 	for number, info := range c.packs {
 		c.mu.Lock()
-		dead := c.dead[number] != nil
+		skip := c.dead[number] != nil || c.sound[number]
 		c.mu.Unlock()
-		if dead || groupCtx.Err() != nil {
+		if skip || groupCtx.Err() != nil {
 			continue
 		}
 		table := c.tables[number]
@@ -56,8 +58,12 @@ func (c *checker) checkPack(ctx context.Context, number uint64, info log.PackInf
 		c.deadPack(number, info, err)
 		return nil
 	}
-	if err != nil || c.opts.Depth < DepthData {
+	if err != nil {
 		return err
+	}
+	if c.opts.Depth < DepthData {
+		c.foundWhole(number)
+		return nil
 	}
 	r, err := c.store.Reader()
 	if err != nil {
@@ -76,13 +82,23 @@ func (c *checker) checkPack(ctx context.Context, number uint64, info log.PackInf
 	c.report.BytesRead += uint64(len(object))
 	c.mu.Unlock()
 	p := readPack{number, info, object}
+	sound := true
 	for _, b := range footer.Blocks {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		c.checkBlock(ctx, r, p, store.PackTable{Pack: info.ID, Table: pack.Table{Births: footer.Births, Blocks: []pack.Block{b}}})
+		sound = c.checkBlock(ctx, r, p, store.PackTable{Pack: info.ID, Table: pack.Table{Births: footer.Births, Blocks: []pack.Block{b}}}) && sound
+	}
+	if sound {
+		c.foundWhole(number)
 	}
 	return nil
+}
+
+func (c *checker) foundWhole(number uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.sound[number] = true
 }
 
 // A readPack is a pack with its bytes.
@@ -92,13 +108,15 @@ type readPack struct {
 	object []byte
 }
 
-// checkBlock opens the one block of t and hashes its chunks.
-func (c *checker) checkBlock(ctx context.Context, r *store.Reader, p readPack, t store.PackTable) {
+// checkBlock opens the one block of t and hashes its chunks. It reports whether
+// all is well.
+func (c *checker) checkBlock(ctx context.Context, r *store.Reader, p readPack, t store.PackTable) (sound bool) {
 	b := t.Table.Blocks[0]
 	entries := store.Entries(p.number, t)
 	if len(entries) == 0 {
-		return
+		return true
 	}
+	sound = true
 	raw, err := c.store.OpenBlock(ctx, r, entries[0].Place, p.object[b.Offset:uint64(b.Offset)+uint64(b.Stored)])
 	for _, e := range entries {
 		chunkErr := err
@@ -108,6 +126,7 @@ func (c *checker) checkBlock(ctx context.Context, r *store.Reader, p readPack, t
 		if chunkErr == nil {
 			continue
 		}
+		sound = false
 		c.mu.Lock()
 		c.bad[e.ID] = struct{}{}
 		c.mu.Unlock()
@@ -118,6 +137,7 @@ func (c *checker) checkBlock(ctx context.Context, r *store.Reader, p readPack, t
 	if err != nil {
 		c.find(Finding{Object: string(layout.Pack(p.info.ID)), Detail: err.Error(), Snapshots: c.needing(p.number), Err: err})
 	}
+	return sound
 }
 
 func sameTable(a, b pack.Table) bool {
