@@ -68,6 +68,7 @@ func (r *Repository) Backup(ctx context.Context, src source.Source, opts BackupO
 		maps.Copy(labels, opts.Labels) // the caller's win
 		opts.Labels = labels
 	}
+	before := r.Traffic()
 	b := &backup{repo: r, view: view, info: view.Info(), opts: opts, meter: m}
 	for attempt := 1; ; attempt++ {
 		b.began = time.Now()
@@ -79,7 +80,7 @@ func (r *Repository) Backup(ctx context.Context, src source.Source, opts BackupO
 		// by the index as it is now, the rest is read again.
 		b.opts.Reread = true
 	}
-	report.Elapsed = time.Since(begin)
+	report.Elapsed, report.Traffic = time.Since(begin), r.Traffic().Sub(before)
 	if err != nil {
 		return report, fmt.Errorf("backup: %w", err)
 	}

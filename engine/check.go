@@ -40,7 +40,9 @@ func (r *Repository) Check(ctx context.Context, opts CheckOptions) (report Check
 		return report, fmt.Errorf("check: %w", err)
 	}
 	c := &checker{repo: r, opts: opts, meter: m, report: &report}
+	before := r.Traffic()
 	err = c.run(ctx)
+	report.Traffic = r.Traffic().Sub(before)
 	slices.SortStableFunc(report.Findings, func(a, b Finding) int { return compareFindings(a, b) })
 	report.Elapsed = time.Since(begin)
 	if err != nil {

@@ -25,6 +25,7 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/cairn-backup/cairn/backend/retry"
 	"github.com/cairn-backup/cairn/engine/internal/store"
 )
 
@@ -51,6 +52,11 @@ type Options struct {
 	// docs/performance.md for the measurements.
 	// Default: GOMAXPROCS.
 	Workers int
+
+	// Retry says how requests that fail for a while are tried again, unless the
+	// backend that is given is a retry.Backend already. Default: see
+	// retry.Policy; up to 5 minutes.
+	Retry retry.Policy
 
 	// Logger receives what an operator may want to know and no caller acts on,
 	// such as a cache that had to be rebuilt. Never a secret. Default: silent.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/cairn-backup/cairn/backend"
 	"github.com/cairn-backup/cairn/backend/fault"
+	"github.com/cairn-backup/cairn/backend/retry"
 	"github.com/cairn-backup/cairn/engine"
 	"github.com/cairn-backup/cairn/engine/enginetest"
 	"github.com/cairn-backup/cairn/engine/target"
@@ -124,7 +125,7 @@ func TestFaults(t *testing.T) {
 				if name == "open" {
 					f.Add(rule)
 				}
-				opts := engine.Settle(engine.Tuned(engine.Options{Workers: 2}, small), time.Second)
+				opts := engine.Settle(engine.Tuned(engine.Options{Workers: 2, Retry: retry.Policy{Tries: 1}}, small), time.Second)
 				r, err := engine.Open(t.Context(), f, secret, opts)
 				if err == nil {
 					if name != "open" {

@@ -13,6 +13,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/cairn-backup/cairn/backend"
+	"github.com/cairn-backup/cairn/backend/retry"
 	"github.com/cairn-backup/cairn/chunk/seal"
 	"github.com/cairn-backup/cairn/engine/internal/keys"
 	"github.com/cairn-backup/cairn/engine/internal/layout"
@@ -22,6 +23,12 @@ import (
 // InitOptions says how a repository is made. The zero value works.
 type InitOptions struct {
 	Label string // of the first key slot, at most 255 bytes. Default: "first"
+
+	// SingleWriter notes in the repository that its store cannot create an
+	// object only if it is absent: one process at a time may write to it.
+	SingleWriter bool
+
+	Retry retry.Policy // as in Options
 }
 
 const (
@@ -48,7 +55,7 @@ func Init(ctx context.Context, b backend.Backend, s Secret, opts InitOptions) er
 	if opts.Label == "" {
 		opts.Label = "first"
 	}
-	if err := initialise(ctx, b, secret, opts); err != nil {
+	if err := initialise(ctx, newLine(b, opts.Retry), secret, opts); err != nil {
 		return fmt.Errorf("init: %w", err)
 	}
 	return nil
@@ -80,7 +87,9 @@ func initialise(ctx context.Context, b backend.Backend, secret keys.Secret, opts
 		return err
 	}
 	set := keys.Derive(root)
-	config, err := keys.NewConfig(set, time.Now().Unix()).Seal(set.Meta, id)
+	fields := keys.NewConfig(set, time.Now().Unix())
+	fields.SingleWriter = opts.SingleWriter
+	config, err := fields.Seal(set.Meta, id)
 	if err != nil {
 		return err
 	}
@@ -124,7 +133,7 @@ func OpenOrInit(ctx context.Context, b backend.Backend, s Secret, opts Options) 
 	if !errors.Is(err, ErrNoRepository) || opts.ReadOnly {
 		return r, err
 	}
-	if err := Init(ctx, b, s, InitOptions{}); err != nil && !errors.Is(err, ErrExists) {
+	if err := Init(ctx, b, s, InitOptions{Retry: opts.Retry}); err != nil && !errors.Is(err, ErrExists) {
 		return nil, err
 	}
 	return Open(ctx, b, s, opts)

@@ -61,7 +61,8 @@ type BackupReport struct {
 	Skipped   []string          // paths left out because they hold the repository or its cache
 	Followed  []source.Link     // roots that are symbolic links: what they lead to was backed up
 	Elapsed   time.Duration
-	Resumed   bool // an interrupted backup's work was used
+	Resumed   bool    // an interrupted backup's work was used
+	Traffic   Traffic // Open not included
 }
 
 // RestoreOptions says how a snapshot is restored. The zero value works.
@@ -88,6 +89,7 @@ type RestoreReport struct {
 	Xattrs              uint64
 	Elapsed             time.Duration
 	BytesRead, Requests int64 // from the store
+	Traffic             Traffic
 
 	// Over what was there before, or in a dry run:
 	Changes   target.Changes // what became of the entries
@@ -131,6 +133,7 @@ type CheckReport struct {
 	Findings                            []Finding
 	Notes                               []string // what unfinished sessions left, caches that were rebuilt
 	Elapsed                             time.Duration
+	Traffic                             Traffic
 }
 
 // A KeySlot describes one way to open the repository. It holds no secret.

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/cairn-backup/cairn/backend"
-	"github.com/cairn-backup/cairn/backend/meter"
 	"github.com/cairn-backup/cairn/chunk"
 	"github.com/cairn-backup/cairn/engine/internal/index"
 	"github.com/cairn-backup/cairn/engine/internal/keys"
@@ -29,7 +28,7 @@ type Repository struct {
 	config keys.Config
 	keys   *keys.Set
 	pol    chunk.Pol
-	meter  *meter.Backend
+	meter  *line // what every request goes through
 	log    *log.Log
 	index  *index.Index
 	store  *store.Store
@@ -45,7 +44,7 @@ func Open(ctx context.Context, b backend.Backend, s Secret, opts Options) (*Repo
 	if err != nil {
 		return nil, err
 	}
-	r := &Repository{opts: opts, meter: meter.New(b)}
+	r := &Repository{opts: opts, meter: newLine(b, opts.Retry)}
 	if err := r.unlock(ctx, s); err != nil {
 		return nil, fmt.Errorf("open repository: %w", err)
 	}
@@ -188,6 +187,10 @@ func (r *Repository) Problem() error { return r.log.Problem() }
 
 // Requests returns how many requests were made to the store so far.
 func (r *Repository) Requests() int64 { return r.meter.Counts().Requests() }
+
+// SingleWriter reports whether the store cannot create an object only if it is
+// absent, so that one process at a time may write to the repository.
+func (r *Repository) SingleWriter() bool { return r.config.SingleWriter }
 
 // writable refuses what would write.
 func (r *Repository) writable() error {

@@ -24,10 +24,10 @@ func (r *Repository) Restore(ctx context.Context, id manifest.ID, dst target.Tar
 	begin := time.Now()
 	m := progress.NewMeter(opts.Progress)
 	defer func() { m.Finish(err) }()
-	requests := r.meter.Counts()
+	before := r.Traffic()
 	report, err = r.restore(ctx, id, dst, opts, m)
-	counts := r.meter.Counts().Sub(requests)
-	report.Elapsed, report.Requests, report.BytesRead = time.Since(begin), counts.Requests(), counts.Get.Bytes
+	report.Traffic = r.Traffic().Sub(before)
+	report.Elapsed, report.Requests, report.BytesRead = time.Since(begin), report.Traffic.Requests(), report.Traffic.Get.Bytes
 	if err != nil {
 		return report, fmt.Errorf("restore: %w", err)
 	}
