@@ -52,9 +52,29 @@ func (r *Repository) Backup(ctx context.Context, src source.Source, opts BackupO
 	if err := opts.fill(); err != nil {
 		return report, fmt.Errorf("backup: %w", err)
 	}
-	view, err := src.Open(ctx)
+	before := r.Traffic()
+	for attempt := 1; ; attempt++ {
+		report, err = r.attempt(ctx, src, opts, m)
+		if !errors.Is(err, ErrConflict) || attempt == maxAttempts || report.Snapshot.Kind == manifest.KindStream {
+			break
+		}
+		// Something it relied on was collected: what is still stored is found
+		// by the index as it is now, the rest is read again.
+		opts.Reread = true
+	}
+	report.Elapsed, report.Traffic = time.Since(begin), r.Traffic().Sub(before)
 	if err != nil {
 		return report, fmt.Errorf("backup: %w", err)
+	}
+	return report, nil
+}
+
+// attempt opens the source and backs it up once: a view is one look, walked and
+// finished at most once.
+func (r *Repository) attempt(ctx context.Context, src source.Source, opts BackupOptions, m *progress.Meter) (report BackupReport, err error) {
+	view, err := src.Open(ctx)
+	if err != nil {
+		return report, err
 	}
 	defer func() {
 		closeErr := view.Close()
@@ -68,23 +88,10 @@ func (r *Repository) Backup(ctx context.Context, src source.Source, opts BackupO
 		maps.Copy(labels, opts.Labels) // the caller's win
 		opts.Labels = labels
 	}
-	before := r.Traffic()
-	b := &backup{repo: r, view: view, info: view.Info(), opts: opts, meter: m}
-	for attempt := 1; ; attempt++ {
-		b.began = time.Now()
-		report, err = b.run(ctx)
-		if !errors.Is(err, ErrConflict) || attempt == maxAttempts || b.info.Kind == manifest.KindStream {
-			break
-		}
-		// Something it relied on was collected: what is still stored is found
-		// by the index as it is now, the rest is read again.
-		b.opts.Reread = true
-	}
-	report.Elapsed, report.Traffic = time.Since(begin), r.Traffic().Sub(before)
-	if err != nil {
-		return report, fmt.Errorf("backup: %w", err)
-	}
-	return report, nil
+	b := &backup{repo: r, view: view, info: view.Info(), opts: opts, meter: m, began: time.Now()}
+	report, err = b.run(ctx)
+	report.Snapshot.Kind = b.info.Kind
+	return report, err
 }
 
 // fill sets what the caller left to the default.
@@ -114,7 +121,7 @@ type backup struct {
 	began time.Time
 }
 
-// run makes one attempt.
+// run backs up the view.
 func (b *backup) run(ctx context.Context) (BackupReport, error) {
 	var report BackupReport
 	r := b.repo

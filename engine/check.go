@@ -59,6 +59,7 @@ type checker struct {
 
 	packs  map[uint64]log.PackInfo // live when the check began
 	snaps  []*log.SnapshotInfo     // visible then
+	segs   []log.SegmentInfo       // live then
 	tables map[uint64]pack.Table   // from the segments; nil once not needed
 	index  *index.Index
 	store  *store.Store
@@ -96,7 +97,7 @@ func (c *checker) run(ctx context.Context) error {
 	}
 }
 
-// collected reports whether a pack was doomed since the pass began.
+// collected reports whether a pack or segment was doomed since the pass began.
 func (c *checker) collected(ctx context.Context) (collected bool, err error) {
 	if err := c.repo.refresh(ctx); err != nil {
 		return false, err
@@ -104,6 +105,11 @@ func (c *checker) collected(ctx context.Context) (collected bool, err error) {
 	_ = c.repo.log.View(func(st *log.State) error { // the function returns nil
 		for number := range c.packs {
 			if _, live := st.Pack(number); !live {
+				collected = true
+			}
+		}
+		for _, seg := range c.segs {
+			if _, live := st.Segment(seg.ID); !live {
 				collected = true
 			}
 		}
@@ -174,6 +180,7 @@ func (c *checker) checkLog(ctx context.Context) error {
 	err = r.log.View(func(st *log.State) error {
 		c.packs = maps.Collect(st.Packs())
 		c.snaps = slices.Collect(st.Snapshots())
+		c.segs = slices.Collect(st.Segments())
 		for range st.Sessions() {
 			sessions++
 		}
@@ -297,13 +304,8 @@ func (c *checker) checkSegments(ctx context.Context) error {
 	for n, info := range c.packs {
 		numbers[info.ID] = n
 	}
-	var segments []log.SegmentInfo
-	_ = c.repo.log.View(func(st *log.State) error { // the function returns nil
-		segments = slices.Collect(st.Segments())
-		return nil
-	})
-	c.report.Segments = uint64(len(segments))
-	for _, seg := range segments {
+	c.report.Segments = uint64(len(c.segs))
+	for _, seg := range c.segs {
 		tables, err := c.store.ReadSegment(ctx, seg)
 		if errors.Is(err, ErrCorrupt) {
 			c.find(Finding{Object: string(layout.Segment(seg.ID)), Detail: err.Error(), Err: err})

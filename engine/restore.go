@@ -315,6 +315,7 @@ func (x *restorer) makeLink(ctx context.Context, l *link) error {
 	if err != nil {
 		return x.failed(ctx, l.path, progress.NotRestored, err)
 	}
+	x.meter.AddBytes(int64(l.node.Size)) //nolint:gosec // the total counts every name
 	return nil
 }
 

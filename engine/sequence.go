@@ -158,6 +158,9 @@ func (x *restorer) writeStep(ctx context.Context, s *step) error {
 	if err != nil {
 		return x.failed(ctx, s.path, progress.NotRestored, err)
 	}
+	if s.first != nil {
+		x.meter.AddBytes(int64(s.node.Size)) //nolint:gosec // the total counts every name
+	}
 	return nil
 }
 
