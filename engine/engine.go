@@ -72,7 +72,9 @@ type Options struct {
 // tuning is what only tests change; the zero value is the default.
 type tuning struct {
 	limits store.Limits
-	settle time.Duration // for how long the outcome of a record is sought
+	settle time.Duration    // for how long the outcome of a record is sought
+	now    func() time.Time // the collector's clock
+	valid  bool             // the store is taken to keep the contract
 }
 
 func (o Options) withDefaults() (Options, error) {

@@ -53,3 +53,15 @@ func (r *Repository) PackTable(ctx context.Context, key backend.Key) (number uin
 
 // SettledAge is how old a change must be for a file to count as unchanged.
 const SettledAge = settled * time.Second
+
+// Clock returns o with another clock of the collector.
+func Clock(o Options, now func() time.Time) Options {
+	o.tuning.now = now
+	return o
+}
+
+// Trusting returns o, and a collection does not try the store.
+func Trusting(o Options) Options {
+	o.tuning.valid = true
+	return o
+}

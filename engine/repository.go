@@ -33,6 +33,8 @@ type Repository struct {
 	index  *index.Index
 	store  *store.Store
 	closed atomic.Bool
+
+	validated atomic.Bool // the store was found to keep the contract
 }
 
 // Open opens the repository on b. What is wrong is told apart by errors:

@@ -343,6 +343,7 @@ func (s *State) end(rec Record, e End) error {
 		return fmt.Errorf("%w: the session is another signer's", ErrRole)
 	}
 	s.sessions = without(s.sessions, i)
+	s.more = true
 	return nil
 }
 

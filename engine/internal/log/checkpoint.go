@@ -31,6 +31,7 @@ type checkpointBody struct {
 	Doomed    []Doomed      `cbor:"12,keyasint"`
 	Repair    *repairRow    `cbor:"13,keyasint,omitempty"`
 	Repaired  bool          `cbor:"14,keyasint,omitempty"` // made by a repair after record N
+	More      bool          `cbor:"15,keyasint,omitempty"` // Uncollected
 }
 
 type snapshotRow struct {
@@ -77,7 +78,7 @@ type voidRow struct {
 func marshalState(s *State) ([]byte, error) {
 	body := checkpointBody{
 		N: s.pos.N, Hash: s.pos.Hash, Next: s.next, Live: s.Live(), Segments: s.segments,
-		Features: s.features, Damage: s.damage, Doomed: s.doomed,
+		Features: s.features, Damage: s.damage, Doomed: s.doomed, More: s.more,
 	}
 	for _, p := range s.packs {
 		body.Packs = appendPackRow(body.Packs, p.info)
@@ -136,7 +137,7 @@ func unmarshalState(p []byte) (*State, error) {
 	}
 	s := &State{
 		pos: Position{N: body.N, Hash: body.Hash}, next: body.Next, segments: body.Segments,
-		features: body.Features, damage: body.Damage, doomed: body.Doomed,
+		features: body.Features, damage: body.Damage, doomed: body.Doomed, more: body.More,
 	}
 	err := errors.Join(readPackRows(s, body.Live, body.Packs), readSnapshotRows(s, body.Snapshots))
 	for _, r := range body.Sessions {

@@ -14,6 +14,9 @@ func (s *State) doom(rec Record, e Doom) error {
 	if e.Deleted >= rec.N {
 		return conflict("nothing of record %d is deleted yet", e.Deleted)
 	}
+	if e.Purged >= rec.N {
+		return conflict("nothing is forgotten by record %d yet", e.Purged)
+	}
 	succeeded, err := s.checkSuccessors(e)
 	if err != nil {
 		return err
@@ -28,6 +31,8 @@ func (s *State) doom(rec Record, e Doom) error {
 	if err != nil {
 		return err
 	}
+	s.purge(e.Purged)
+	s.more = e.More
 	s.mapNeeds(e, bare)
 	s.packs = filter(s.packs, func(p livePack) bool { return !e.Packs.Contains(p.number) })
 	s.damage = filter(s.damage, func(d Damage) bool { return !e.Packs.Contains(d.Pack) })
@@ -113,6 +118,19 @@ func (s *State) names(key backend.Key) (bool, error) {
 	}
 	_, live := s.Segment(id)
 	return live, nil
+}
+
+// purge drops the snapshots that were forgotten by records up to n.
+func (s *State) purge(n uint64) {
+	if n == 0 {
+		return
+	}
+	s.forgotten = filter(s.forgotten, func(info *SnapshotInfo) bool {
+		if info.Forgotten <= n {
+			s.snapOf.set(info.Summary.ID, nil)
+		}
+		return info.Forgotten > n
+	})
 }
 
 // mapNeeds puts successors in the place of doomed packs, and drops forgotten

@@ -107,10 +107,17 @@ type Doom struct {
 	// Deleted says that everything doomed by records up to this one has been
 	// deleted. 0 says nothing.
 	Deleted uint64 `cbor:"5,keyasint,omitempty"`
+	// Purged says that snapshots forgotten by records up to this one can not be
+	// undeleted any more: they leave the State before anything else is looked
+	// at. Who names successors has not looked at their chunks. 0: none.
+	Purged uint64 `cbor:"6,keyasint,omitempty"`
+	// More says that the collection that wrote this was not at its end.
+	More bool `cbor:"7,keyasint,omitempty"`
 }
 
-// A Successor says that every chunk of Pack that any snapshot or session uses
-// is in the packs By, which are live.
+// A Successor says that every chunk of Pack that any snapshot, forgotten ones
+// included, or the partial tree of any session uses is in the packs By, which
+// are live. By may be empty.
 type Successor struct {
 	Pack uint64 `cbor:"1,keyasint"`
 	By   Ranges `cbor:"2,keyasint"`

@@ -37,6 +37,7 @@ type State struct {
 	doomed    []Doomed        // in the order they were doomed
 	repair    *repairMark     // of the last repair, nil if there was none
 	lenient   bool            // needs may be dead: the fold of a repair
+	more      bool            // a collection was not at its end, or a session was ended since
 }
 
 type livePack struct {
@@ -294,6 +295,11 @@ func (s *State) findDamage(number uint64) (int, bool) {
 
 // Damage yields all blocks on which no one may rely, rising by pack.
 func (s *State) Damage() iter.Seq[Damage] { return slices.Values(s.damage) }
+
+// Uncollected reports whether a collection that looked at chunks has not come
+// to its end, or a session was given up since the last one that has. It is a
+// hint.
+func (s *State) Uncollected() bool { return s.more }
 
 // Doomed yields the objects that may be deleted and of which no record says
 // that they were, in the order they were doomed.
