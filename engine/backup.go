@@ -140,6 +140,10 @@ func (b *backup) run(ctx context.Context) (BackupReport, error) {
 	if err != nil {
 		return report, err
 	}
+	if p := parents.snapshot; p != nil {
+		b.meter.AddFilesTotal(int64(p.Stats.Files + p.Stats.Dirs + p.Stats.Others)) //nolint:gosec // a count
+		b.meter.AddBytesTotal(int64(p.Stats.Bytes))                                 //nolint:gosec // a size
+	}
 	b.meter.SetPhase(progress.Read)
 	s.start(b, session, parents)
 	tree, err := s.save(ctx)

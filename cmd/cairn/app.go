@@ -42,7 +42,8 @@ func run(ctx context.Context, args []string, std stdio, env []string) int {
 	}
 	root := a.rootCommand() //nolint:contextcheck // cobra hands ctx to each command
 	root.PersistentPreRun = func(*cobra.Command, []string) {
-		out.live = isTerminal && !out.quiet && !out.json && !a.flags.noProgress
+		out.live = isTerminal && !out.quiet && !out.json && !a.flags.noProgress && a.env["TERM"] != "dumb"
+		out.colours = out.live && a.env["NO_COLOR"] == ""
 	}
 	root.SetArgs(args)
 	root.SetIn(std.in)

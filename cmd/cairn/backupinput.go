@@ -186,7 +186,9 @@ func (a *app) runProducer(ctx context.Context, w io.Writer, argv []string) error
 	cmd.Env = a.childEnv()
 	cmd.Stdin = a.stdin
 	cmd.Stdout = w
-	cmd.Stderr = a.stderr
+	stderr, done := a.out.lines()
+	defer done()
+	cmd.Stderr = stderr
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = 5 * time.Second
 	err := cmd.Run()

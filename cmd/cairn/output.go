@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -10,7 +11,7 @@ import (
 	"golang.org/x/term"
 )
 
-// An output is the two streams of one run. It keeps the line of progress and
+// An output is the two streams of one run. It keeps the bar of progress and
 // everything else apart, and the first error of a write. It is safe for
 // concurrent use.
 type output struct {
@@ -18,10 +19,11 @@ type output struct {
 
 	quiet, verbose, json bool
 	live                 bool       // progress is drawn on stderr, a terminal
+	colours              bool       // in what is drawn
 	width                func() int // of that terminal, in columns
 
 	mu    sync.Mutex // guards what follows, and the order of writes
-	drawn bool       // a line of progress is on the terminal
+	drawn bool       // a bar is on the terminal
 	err   error      // the first error of a write to stdout
 }
 
@@ -75,18 +77,63 @@ func (o *output) document(v any) error {
 	return enc.Encode(v)
 }
 
-// draw shows line as the progress, in place of the last one.
-func (o *output) draw(line string) {
+// draw shows the bar of m, in place of what was drawn last.
+func (o *output) draw(m *meter) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if w := o.width() - 1; len(line) > w {
-		line = line[:max(w, 0)]
-	}
-	_, _ = fmt.Fprint(o.stderr, "\r\x1b[K"+line) // progress is not worth failing for
+	m.bar.SetWidth(max(o.width()-1, 1)) // in the last column some terminals go on to the next line
+	m.bar.Write()
 	o.drawn = true
 }
 
-// clear takes the line of progress away.
+// lines returns a writer to stderr for what another process says there. While a
+// bar is drawn only whole lines are passed on, since the bar would be drawn over
+// the rest; done passes on what is left.
+func (o *output) lines() (w io.Writer, done func()) {
+	if !o.live {
+		return o.stderr, func() {}
+	}
+	l := &lineWriter{out: o}
+	return l, l.flush
+}
+
+// A lineWriter collects lines. Its methods are not for concurrent use.
+type lineWriter struct {
+	out  *output
+	rest []byte
+}
+
+// maxLine bounds what is held back, in bytes.
+const maxLine = 4096
+
+func (l *lineWriter) Write(p []byte) (int, error) {
+	l.rest = append(l.rest, p...)
+	if i := bytes.LastIndexByte(l.rest, '\n') + 1; i > 0 {
+		l.out.raw(l.rest[:i])
+		l.rest = append(l.rest[:0], l.rest[i:]...)
+	}
+	if len(l.rest) > maxLine {
+		l.flush()
+	}
+	return len(p), nil
+}
+
+func (l *lineWriter) flush() {
+	if len(l.rest) > 0 {
+		l.out.raw(append(l.rest, '\n'))
+		l.rest = nil
+	}
+}
+
+// raw writes p, which ends a line, to stderr as it is.
+func (o *output) raw(p []byte) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.erase()
+	_, _ = o.stderr.Write(p) // there is nowhere left to report it
+}
+
+// clear takes the bar away.
 func (o *output) clear() {
 	o.mu.Lock()
 	defer o.mu.Unlock()

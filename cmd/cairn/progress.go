@@ -1,8 +1,6 @@
 package main
 
 import (
-	"fmt"
-	"strings"
 	"time"
 
 	"github.com/cairn-backup/cairn/engine/progress"
@@ -12,11 +10,11 @@ import (
 // drawn over each other.
 const plainInterval = 5 * time.Second
 
-// watch returns what shows the progress of one operation: a line on a
-// terminal, a line now and then with --verbose elsewhere, an event a line with
-// --json, or nothing.
+// watch returns what shows the progress of one operation: a bar on a terminal,
+// a line now and then with --verbose elsewhere, an event a line with --json, or
+// nothing.
 func (a *app) watch() progress.Func {
-	start, last := time.Now(), time.Now()
+	m, last := newMeter(a.out), time.Now()
 	return func(e progress.Event) {
 		switch e := e.(type) {
 		case progress.Tick:
@@ -25,10 +23,15 @@ func (a *app) watch() progress.Func {
 				_ = a.out.document(tickEvent(e)) // a.out keeps the error
 			case a.out.json || a.out.quiet || a.flags.noProgress:
 			case a.out.live:
-				a.out.draw(progressLine(e, time.Since(start)))
-			case a.out.verbose && time.Since(last) >= plainInterval:
-				last = time.Now()
-				a.out.note("%s", progressLine(e, time.Since(start)))
+				m.set(e)
+				a.out.draw(m)
+			case a.out.verbose:
+				m.set(e)
+				line := m.line() // each time, since it measures the rate
+				if time.Since(last) >= plainInterval {
+					last = time.Now()
+					a.out.note("%s", line)
+				}
 			}
 		case progress.Problem:
 			a.problem(e)
@@ -59,37 +62,6 @@ func because(err error) string {
 		return ""
 	}
 	return ": " + oneLine(err)
-}
-
-// progressLine is, for example,
-// "read  1,204 of 12,034 files  812 MiB of 3.1 GiB  new 80 MiB  0:09".
-func progressLine(t progress.Tick, elapsed time.Duration) string {
-	parts := []string{string(t.Phase)}
-	if t.Files.Done > 0 || t.Files.Total > 0 {
-		parts = append(parts, of(t.Files, count)+" files")
-	}
-	if t.Bytes.Done > 0 || t.Bytes.Total > 0 {
-		parts = append(parts, of(t.Bytes, size))
-	}
-	if t.New > 0 {
-		parts = append(parts, "new "+size(t.New))
-	}
-	if t.Stored > 0 {
-		parts = append(parts, "stored "+size(t.Stored))
-	}
-	if t.Retries > 0 {
-		parts = append(parts, plural(t.Retries, "retry", "retries"))
-	}
-	s := int(elapsed.Seconds())
-	clock := fmt.Sprintf("%d:%02d", s/60, s%60)
-	return strings.Join(append(parts, clock), "  ")
-}
-
-func of(c progress.Count, format func(int64) string) string {
-	if c.Total > 0 {
-		return format(c.Done) + " of " + format(c.Total)
-	}
-	return format(c.Done)
 }
 
 type tickJSON struct {

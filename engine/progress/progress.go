@@ -30,7 +30,7 @@ const (
 // A Count is how much of something is done.
 type Count struct {
 	Done  int64
-	Total int64 // 0 while unknown, else at least Done
+	Total int64 // 0 while unknown, else at least Done; in a backup what the parent held, a guess
 }
 
 // A Tick says how far the operation is. Ticks come at most ten a second, not
