@@ -175,21 +175,12 @@ func (a *app) warnSmaller(ctx context.Context, repo *engine.Repository, s manife
 		return
 	}
 	parent, err := repo.Snapshot(ctx, s.Parent.String())
-	if err != nil || !muchSmaller(s.Stats, parent.Stats) { // without the parent there is nothing to say
+	if err != nil || !s.Stats.MuchSmaller(parent.Stats) { // without the parent there is nothing to say
 		return
 	}
 	a.out.note("warning: much smaller than the snapshot before it, %s: %s, %s, not %s, %s", parent.ID.Short(),
 		plural(s.Stats.Files, "file", "files"), size(s.Stats.Bytes),
 		plural(parent.Stats.Files, "file", "files"), size(parent.Stats.Bytes))
-}
-
-// muchSmaller reports whether fewer than half of the files or of the bytes are
-// left, where there were enough for that to mean something.
-func muchSmaller(s, parent manifest.Stats) bool {
-	if parent.Files <= 100 && parent.Bytes <= 1<<20 {
-		return false
-	}
-	return 2*s.Files < parent.Files || 2*s.Bytes < parent.Bytes
 }
 
 // backupReport prints what a backup did. Its last line names the snapshot.
