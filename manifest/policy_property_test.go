@@ -99,6 +99,7 @@ func naivePolicy(p Policy, list []Snapshot, s Snapshot, at time.Time) bool {
 				return s.ID.String()
 			case RuleWeekly:
 				return fmt.Sprint(s.Start.Time().In(at.Location()).ISOWeek())
+			default:
 			}
 			return s.Start.Time().In(at.Location()).Format(layouts[name])
 		}
