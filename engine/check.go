@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cairn-backup/cairn/backend"
@@ -19,31 +21,51 @@ import (
 	"github.com/cairn-backup/cairn/engine/internal/log"
 	"github.com/cairn-backup/cairn/engine/internal/store"
 	"github.com/cairn-backup/cairn/engine/progress"
-	"github.com/cairn-backup/cairn/manifest"
 )
 
-// memoryIndex is how many chunks a check looks up in memory; beyond it the
-// index that it builds for itself is on disk, if there is a cache directory.
-const memoryIndex = 2 << 20
+const (
+	// memoryIndex is how many chunks a check looks up in memory; beyond it the
+	// index that it builds for itself is on disk, if there is a cache directory.
+	memoryIndex = 2 << 20
+	// maxPasses bounds how often a check begins anew because something was
+	// collected while it looked for it.
+	maxPasses = 5
+)
 
 // Check looks for damage, by stored data alone: no cache is asked. The error
 // says that it could not check; what it found is in the report. It writes
-// nothing to the store.
+// nothing to the store unless CheckOptions.Record says so. Of key slots it reads
+// the clear header alone, since the rest opens only with that slot's secret.
+//
+// Others may back up and collect meanwhile.
 //
 // Memory: 100 to 150 bytes a chunk up to two million chunks, beyond that the
-// index is on disk if there is a cache directory; and some for each directory.
+// index is on disk if there is a cache directory; about 250 bytes a pack, and
+// some for each directory.
 func (r *Repository) Check(ctx context.Context, opts CheckOptions) (report CheckReport, err error) {
 	begin := time.Now()
 	m := progress.NewMeter(opts.Progress)
 	defer func() { m.Finish(err) }()
-	if err := r.readable(); err != nil {
+	if err := errors.Join(r.readable(), opts.validate()); err != nil {
 		return report, fmt.Errorf("check: %w", err)
 	}
-	c := &checker{repo: r, opts: opts, meter: m, report: &report}
-	before := r.Traffic()
-	err = c.run(ctx)
+	ledger, before := r.openLedger(), r.Traffic()
+	sound := make(map[uint64]bool)
+	for pass := 1; ; pass++ {
+		c := &checker{repo: r, opts: opts, meter: m, ledger: ledger, sound: sound, report: CheckReport{BytesRead: report.BytesRead}}
+		err = c.pass(ctx)
+		again, err2 := c.again(ctx, err)
+		if !again || pass == maxPasses {
+			report = c.finish(ctx, err == nil && !again)
+			if err = errors.Join(err, err2); again {
+				err = fmt.Errorf("packs are collected again and again while they are checked: %w", ErrConflict)
+			}
+			break
+		}
+		report.BytesRead = c.report.BytesRead
+	}
+	err = errors.Join(err, ledger.save(ctx))
 	report.Traffic = r.Traffic().Sub(before)
-	slices.SortStableFunc(report.Findings, func(a, b Finding) int { return compareFindings(a, b) })
 	report.Elapsed = time.Since(begin)
 	if err != nil {
 		return report, fmt.Errorf("check: %w", err)
@@ -51,75 +73,44 @@ func (r *Repository) Check(ctx context.Context, opts CheckOptions) (report Check
 	return report, nil
 }
 
-// A checker is one run of Check.
+// A checker is one pass of a Check.
 type checker struct {
-	repo  *Repository
-	opts  CheckOptions
-	meter *progress.Meter
+	repo   *Repository
+	opts   CheckOptions
+	meter  *progress.Meter
+	ledger *ledger
 
-	packs  map[uint64]log.PackInfo // live when the check began
-	snaps  []*log.SnapshotInfo     // visible then
-	segs   []log.SegmentInfo       // live then
-	tables map[uint64]pack.Table   // from the segments; nil once not needed
-	index  *index.Index
-	store  *store.Store
+	packs    map[uint64]log.PackInfo // live when the check began
+	segments []log.SegmentInfo       // live then
+	doomed   map[pack.ID]bool        // then
+	snaps    []*log.SnapshotInfo     // visible then
+	known    map[uint64]log.Ranges   // blocks recorded as damaged then
+	numbers  map[pack.ID]uint64      // of packs
+	index    *index.Index
+	store    *store.Store
+	flaky    atomic.Uint64 // blocks that were read wrong, and right the next time
 
-	mu     sync.Mutex            // guards what follows
-	sound  map[uint64]bool       // packs that an earlier pass found whole
-	bad    map[chunk.ID]struct{} // chunks that cannot be read
-	dead   map[uint64]error      // packs that cannot be read
-	report *CheckReport
+	mu       sync.Mutex      // guards what follows
+	sound    map[uint64]bool // packs that this or an earlier pass verified
+	bad      map[uint64]*badPack
+	found    []*finding
+	more     *finding // for those that found has no room for
+	lost     map[chunk.ID]*finding
+	unlisted []uint64            // packs that no readable segment lists, but their footer
+	sums     map[uint64]tableSum // of the tables that a segment or else the footer has
+	report   CheckReport
 }
 
-// maxPasses bounds how often a check begins again since something was collected.
-const maxPasses = 5
-
-// run makes passes until one found nothing, or nothing was collected meanwhile:
-// what was missing then was missing indeed. Packs that were found whole are not
-// read again.
-func (c *checker) run(ctx context.Context) error {
-	c.sound = make(map[uint64]bool)
-	for pass := 1; ; pass++ {
-		*c.report = CheckReport{BytesRead: c.report.BytesRead}
-		err := c.pass(ctx)
-		if err != nil && !errors.Is(err, ErrCorrupt) || err == nil && len(c.report.Findings) == 0 {
-			return err
-		}
-		collected, err2 := c.collected(ctx)
-		switch {
-		case err2 != nil:
-			return err2
-		case !collected:
-			return err
-		case pass == maxPasses:
-			return fmt.Errorf("packs are collected again and again while they are checked: %w", ErrConflict)
-		}
-	}
-}
-
-// collected reports whether a pack or segment was doomed since the pass began.
-func (c *checker) collected(ctx context.Context) (collected bool, err error) {
-	if err := c.repo.refresh(ctx); err != nil {
-		return false, err
-	}
-	_ = c.repo.log.View(func(st *log.State) error { // the function returns nil
-		for number := range c.packs {
-			if _, live := st.Pack(number); !live {
-				collected = true
-			}
-		}
-		for _, seg := range c.segs {
-			if _, live := st.Segment(seg.ID); !live {
-				collected = true
-			}
-		}
-		return nil
-	})
-	return collected, nil
+// A finding is a Finding that is not finished. The checker's mu guards it.
+type finding struct {
+	Finding
+	pack   uint64
+	blocks log.Ranges // of pack, by number; none: it is about something else
 }
 
 func (c *checker) pass(ctx context.Context) (err error) {
-	c.bad, c.dead = make(map[chunk.ID]struct{}), make(map[uint64]error)
+	c.bad, c.known, c.lost = make(map[uint64]*badPack), make(map[uint64]log.Ranges), make(map[chunk.ID]*finding)
+	c.doomed = make(map[pack.ID]bool)
 	c.meter.SetPhase(progress.Open)
 	if err := c.checkLog(ctx); err != nil {
 		return err
@@ -135,6 +126,7 @@ func (c *checker) pass(ctx context.Context) (err error) {
 	if err := c.checkObjects(ctx); err != nil {
 		return err
 	}
+	c.takeKnown()
 	if err := c.checkSegments(ctx); err != nil {
 		return err
 	}
@@ -144,19 +136,95 @@ func (c *checker) pass(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	c.tables = nil
 	c.meter.SetPhase(progress.Plan)
+	if err := c.preferGood(ctx); err != nil {
+		return err
+	}
 	return c.checkSnapshots(ctx)
 }
 
-func (c *checker) find(f Finding) {
+// find adds a finding and returns where it is kept, for what it hurts.
+func (c *checker) find(f Finding) *finding {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.report.Findings = append(c.report.Findings, f)
+	return c.findLocked(finding{Finding: f})
+}
+
+func (c *checker) findLocked(f finding) *finding {
+	if len(c.found) < maxFindings {
+		c.found = append(c.found, &f)
+		return &f
+	}
+	c.report.More++
+	if c.more == nil {
+		c.more = &finding{Finding: Finding{Offset: -1, Detail: "there is more damage than can be listed", Err: ErrCorrupt}}
+	}
+	return c.more
+}
+
+// findObject adds a finding about an object as a whole.
+func (c *checker) findObject(key backend.Key, detail string, err error) {
+	c.find(Finding{Object: string(key), Offset: -1, Detail: detail, Err: err})
 }
 
 func (c *checker) note(format string, args ...any) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.report.Notes = append(c.report.Notes, fmt.Sprintf(format, args...))
+}
+
+// again reports whether the check must begin anew: something is missing or
+// wrong, and something was collected since the pass began. Packs that were found
+// whole are not read again.
+func (c *checker) again(ctx context.Context, err error) (collected bool, refreshErr error) {
+	if err != nil && !errors.Is(err, ErrCorrupt) || err == nil && len(c.found) == 0 {
+		return false, nil
+	}
+	if err := c.repo.refresh(ctx); err != nil {
+		return false, err
+	}
+	_ = c.repo.log.View(func(st *log.State) error { // the function returns nil
+		for number, info := range c.packs {
+			if now, live := st.Pack(number); !live || now.ID != info.ID {
+				collected = true
+			}
+		}
+		live := make(map[[16]byte]bool, len(c.segments))
+		for seg := range st.Segments() {
+			live[seg.ID] = true
+		}
+		for _, seg := range c.segments {
+			collected = collected || !live[seg.ID]
+		}
+		return nil
+	})
+	return collected, nil
+}
+
+// finish puts the report together and records the damage, if the check came to
+// its end.
+func (c *checker) finish(ctx context.Context, whole bool) CheckReport {
+	if whole {
+		c.settleKnown()
+		if c.opts.Record {
+			c.record(ctx)
+		}
+	}
+	if n := c.flaky.Load(); n > 0 {
+		c.note("%d blocks were read wrong once and right the next time: the disk, the memory or the network is not reliable", n)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	slices.SortStableFunc(c.found, func(a, b *finding) int {
+		return cmp.Or(cmp.Compare(a.Object, b.Object), cmp.Compare(a.Offset, b.Offset))
+	})
+	if c.more != nil {
+		c.found = append(c.found, c.more)
+	}
+	for _, f := range c.found {
+		c.report.Findings = append(c.report.Findings, f.Finding)
+	}
+	return c.report
 }
 
 // checkLog reads every record again and every checkpoint.
@@ -166,21 +234,37 @@ func (c *checker) checkLog(ctx context.Context) error {
 		return err
 	}
 	if err := r.log.Problem(); err != nil {
-		c.find(Finding{Object: string(layout.Records), Detail: err.Error() + "; cairn repair log says what can be done", Err: err})
+		c.findObject(layout.Records, err.Error()+"; cairn repair log says what can be done", err)
 	}
 	problems, err := r.log.Verify(ctx)
 	if err != nil {
 		return err
 	}
+	mended := 0
 	for _, p := range problems {
-		c.find(Finding{Object: string(p.Key), Detail: p.Err.Error(), Err: p.Err})
+		if p.Mended {
+			mended++
+			continue
+		}
+		c.findObject(p.Key, p.Err.Error(), p.Err)
+	}
+	if mended > 0 {
+		c.note("%d records are damaged or missing below a repair of the log, which goes on behind them", mended)
 	}
 	c.report.Records = r.log.Head().N
 	sessions := 0
 	err = r.log.View(func(st *log.State) error {
 		c.packs = maps.Collect(st.Packs())
+		c.segments = slices.Collect(st.Segments())
 		c.snaps = slices.Collect(st.Snapshots())
-		c.segs = slices.Collect(st.Segments())
+		for d := range st.Damage() {
+			c.known[d.Pack] = d.Blocks
+		}
+		for d := range st.Doomed() {
+			if id, err := layout.ParsePack(d.Key); err == nil {
+				c.doomed[id] = true
+			}
+		}
 		for range st.Sessions() {
 			sessions++
 		}
@@ -189,7 +273,7 @@ func (c *checker) checkLog(ctx context.Context) error {
 	if sessions > 0 {
 		c.note("%d unfinished backups are recorded: the next run goes on from them", sessions)
 	}
-	c.report.Packs = uint64(len(c.packs))
+	c.report.Packs, c.report.Segments = uint64(len(c.packs)), uint64(len(c.segments))
 	return err
 }
 
@@ -201,13 +285,19 @@ func (c *checker) checkSlots(ctx context.Context) error {
 			return err
 		}
 		object, err := backend.ReadAll(ctx, c.repo.meter, info.Key, maxConfig)
-		if err != nil && !errors.Is(err, backend.ErrNotExist) {
+		switch {
+		case errors.Is(err, backend.ErrNotExist):
+			continue // removed meanwhile
+		case errors.Is(err, backend.ErrTooLarge):
+			c.findObject(info.Key, err.Error(), errors.Join(err, ErrCorrupt))
+			continue
+		case err != nil:
 			return err
 		}
 		slot, _, err := keys.ReadSlot(object)
 		switch {
 		case err != nil:
-			c.find(Finding{Object: string(info.Key), Detail: err.Error(), Err: errors.Join(err, ErrCorrupt)})
+			c.findObject(info.Key, err.Error(), errors.Join(err, ErrCorrupt))
 		case slot.Repository != c.repo.id:
 			foreign++
 		}
@@ -250,18 +340,27 @@ func (c *checker) checkObjects(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if id, err := layout.ParsePack(info.Key); err == nil {
+		if id, err := layout.ParsePack(info.Key); err == nil && !c.doomed[id] {
 			sizes[id] = info.Size
 		}
 	}
 	for n, info := range c.packs {
 		size, ok := sizes[info.ID]
 		delete(sizes, info.ID)
+		if !ok { // that a listing lacks it proves nothing
+			stat, err := c.repo.meter.Stat(ctx, layout.Pack(info.ID))
+			switch {
+			case err == nil:
+				size, ok = stat.Size, true
+			case !errors.Is(err, backend.ErrNotExist):
+				return err
+			}
+		}
 		switch {
 		case !ok:
-			c.deadPack(n, info, errors.New("the pack is missing"))
+			c.wholePack(n, info, errors.New("the pack is missing"))
 		case size != int64(info.Size):
-			c.deadPack(n, info, fmt.Errorf("the pack has %d bytes, not %d", size, info.Size))
+			c.wholePack(n, info, fmt.Errorf("the pack has %d bytes, not %d", size, info.Size))
 		}
 	}
 	if len(sizes) > 0 {
@@ -272,94 +371,4 @@ func (c *checker) checkObjects(ctx context.Context) error {
 		c.note("%d packs (%d bytes) are stored that no record names: unfinished backups left them, collection removes them", len(sizes), bytes)
 	}
 	return nil
-}
-
-func (c *checker) deadPack(number uint64, info log.PackInfo, err error) {
-	c.mu.Lock()
-	c.dead[number] = err
-	c.mu.Unlock()
-	c.find(Finding{
-		Object: string(layout.Pack(info.ID)), Detail: err.Error(), Snapshots: c.needing(number),
-		Err: &store.CorruptError{Object: string(layout.Pack(info.ID)), Offset: -1, Err: err},
-	})
-}
-
-// needing returns the snapshots whose needs name the pack.
-func (c *checker) needing(number uint64) (ids []manifest.ID) {
-	_ = c.repo.log.View(func(st *log.State) error { // the function returns nil
-		for s := range st.Snapshots() {
-			if s.Needs.Contains(number) {
-				ids = append(ids, s.Summary.ID)
-			}
-		}
-		return nil
-	})
-	return ids
-}
-
-// checkSegments reads every index segment and fills the check's own index.
-func (c *checker) checkSegments(ctx context.Context) error {
-	c.tables = make(map[uint64]pack.Table)
-	numbers := make(map[pack.ID]uint64, len(c.packs))
-	for n, info := range c.packs {
-		numbers[info.ID] = n
-	}
-	c.report.Segments = uint64(len(c.segs))
-	for _, seg := range c.segs {
-		tables, err := c.store.ReadSegment(ctx, seg)
-		if errors.Is(err, ErrCorrupt) {
-			c.find(Finding{Object: string(layout.Segment(seg.ID)), Detail: err.Error(), Err: err})
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		for _, t := range tables {
-			if n, ok := numbers[t.Pack]; ok {
-				c.tables[n] = t.Table
-			}
-		}
-	}
-	for n, info := range c.packs {
-		if err := c.fillIndex(ctx, n, info); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// fillIndex puts the chunks of a pack into the index. Where no segment lists
-// them its footer is read.
-func (c *checker) fillIndex(ctx context.Context, number uint64, info log.PackInfo) error {
-	if _, dead := c.dead[number]; dead {
-		return nil
-	}
-	t, ok := c.tables[number]
-	if !ok {
-		var err error
-		t, err = c.store.ReadTable(ctx, info)
-		if errors.Is(err, ErrCorrupt) {
-			c.deadPack(number, info, err)
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		c.find(Finding{
-			Object: string(layout.Pack(info.ID)), Detail: "no readable index segment lists its chunks; its footer does",
-			Err: &store.CorruptError{Object: string(layout.Pack(info.ID)), Offset: -1, Err: errors.New("not in the index")},
-		})
-		c.tables[number] = t
-	}
-	return c.index.Insert(store.Entries(number, store.PackTable{Pack: info.ID, Size: uint64(info.Size), Table: t}))
-}
-
-func compareFindings(a, b Finding) int {
-	switch {
-	case a.Object < b.Object:
-		return -1
-	case a.Object > b.Object:
-		return 1
-	}
-	return 0
 }

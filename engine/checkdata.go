@@ -3,102 +3,148 @@ package engine
 import (
 	"context"
 	"errors"
-	"fmt"
-	"maps"
-	"reflect"
+	"math"
+	"math/rand/v2"
 	"slices"
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/cairn-backup/cairn/chunk"
 	"github.com/cairn-backup/cairn/chunk/pack"
-	"github.com/cairn-backup/cairn/engine/internal/layout"
 	"github.com/cairn-backup/cairn/engine/internal/log"
 	"github.com/cairn-backup/cairn/engine/internal/store"
-	"github.com/cairn-backup/cairn/manifest"
 )
 
-// checkPacks opens every pack, several at a time.
-func (c *checker) checkPacks(ctx context.Context) error {
+// choose returns the packs that are to be opened, rising.
+//
+// Packs with recorded damage are always among them: what is found of those says
+// whether a snapshot is still hurt.
+func (c *checker) choose() []uint64 {
+	var chosen, due []uint64
 	for number, info := range c.packs {
-		if !c.sound[number] {
-			c.meter.AddFilesTotal(1)
-			c.meter.AddBytesTotal(int64(info.Size))
+		switch {
+		case c.wholeBad(number):
+		case len(c.known[number]) > 0:
+			chosen = append(chosen, number)
+		case c.opts.MaxAge == 0 || c.ledger.due(number, info.ID, c.opts.MaxAge):
+			due = append(due, number)
+		}
+	}
+	if c.opts.Sample > 0 {
+		share := int(math.Ceil(c.opts.Sample * float64(len(c.packs))))
+		rand.Shuffle(len(due), func(i, j int) { due[i], due[j] = due[j], due[i] })
+		due = due[:min(share, len(due))]
+	}
+	chosen = append(chosen, due...)
+	slices.Sort(chosen)
+	return chosen
+}
+
+// checkPacks opens packs, several at a time.
+func (c *checker) checkPacks(ctx context.Context) error {
+	chosen := c.choose()
+	all := len(chosen)
+	chosen = slices.DeleteFunc(chosen, func(number uint64) bool { return c.sound[number] })
+	c.report.Opened, c.report.Verified = uint64(all-len(chosen)), uint64(all-len(chosen)) //nolint:gosec // lengths
+	for _, number := range chosen {
+		c.meter.AddFilesTotal(1)
+		if c.opts.Depth >= DepthData {
+			c.meter.AddBytesTotal(int64(c.packs[number].Size))
 		}
 	}
 	g, groupCtx := errgroup.WithContext(ctx)
 	g.SetLimit(c.repo.opts.Workers)
-	for number, info := range c.packs {
-		c.mu.Lock()
-		skip := c.dead[number] != nil || c.sound[number]
-		c.mu.Unlock()
-		if skip || groupCtx.Err() != nil {
-			continue
+	for _, number := range chosen {
+		if groupCtx.Err() != nil {
+			break
 		}
-		table := c.tables[number]
+		info := c.packs[number]
 		g.Go(func() error {
-			err := c.checkPack(groupCtx, number, info, table)
+			err := c.checkPack(groupCtx, number, info)
 			c.meter.AddFiles(1)
-			c.meter.AddBytes(int64(info.Size))
-			return err
+			if c.opts.Depth >= DepthData {
+				c.meter.AddBytes(int64(info.Size))
+			}
+			return errors.Join(err, c.ledger.saveNowAndThen())
 		})
 	}
 	if err := g.Wait(); err != nil {
 		return err
 	}
+	if len(c.packs) > all && c.opts.Sample+float64(c.opts.MaxAge) > 0 {
+		c.note("%d of %d packs were opened, as the options choose", all, len(c.packs))
+	}
 	return context.Cause(ctx)
 }
 
-func (c *checker) checkPack(ctx context.Context, number uint64, info log.PackInfo, table pack.Table) error {
-	footer, err := c.store.ReadTable(ctx, info)
-	if err == nil && !sameTable(footer, table) {
-		err = &store.CorruptError{Object: string(layout.Pack(info.ID)), Offset: -1, Err: errors.New("footer and index segment differ")}
-	}
+func (c *checker) checkPack(ctx context.Context, number uint64, info log.PackInfo) error {
+	footer, err := c.readFooter(ctx, number, info)
 	if errors.Is(err, ErrCorrupt) {
-		c.deadPack(number, info, err)
+		c.wholePack(number, info, err)
 		return nil
 	}
 	if err != nil {
 		return err
 	}
+	c.mu.Lock()
+	c.report.Opened++
+	c.mu.Unlock()
 	if c.opts.Depth < DepthData {
-		c.foundWhole(number)
 		return nil
+	}
+	object, err := c.store.ReadRange(ctx, number, 0, int64(info.Size))
+	if errors.Is(err, ErrCorrupt) {
+		c.wholePack(number, info, err)
+		return nil
+	}
+	if err != nil {
+		return err
 	}
 	r, err := c.store.Reader()
 	if err != nil {
 		return err
 	}
 	defer c.store.Release(r)
-	object, err := c.store.ReadRange(ctx, number, 0, int64(info.Size))
-	if errors.Is(err, ErrCorrupt) {
-		c.deadPack(number, info, err)
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	c.mu.Lock()
-	c.report.BytesRead += uint64(len(object))
-	c.mu.Unlock()
 	p := readPack{number, info, object}
-	sound := true
 	for _, b := range footer.Blocks {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		sound = c.checkBlock(ctx, r, p, store.PackTable{Pack: info.ID, Table: pack.Table{Births: footer.Births, Blocks: []pack.Block{b}}}) && sound
+		t := store.PackTable{Pack: info.ID, Table: pack.Table{Births: footer.Births, Blocks: []pack.Block{b}}}
+		if err := c.checkBlock(ctx, r, p, t); err != nil {
+			return err
+		}
 	}
-	if sound {
-		c.foundWhole(number)
+	good := c.readAll(number)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.report.BytesRead += uint64(len(object))
+	c.report.Verified++
+	if good {
+		c.sound[number] = true
+		c.ledger.verified(number, info.ID)
 	}
 	return nil
 }
 
-func (c *checker) foundWhole(number uint64) {
+// readFooter reads the table of a pack, a second time if the first is wrong, and
+// compares it with that of the segment.
+func (c *checker) readFooter(ctx context.Context, number uint64, info log.PackInfo) (pack.Table, error) {
+	footer, err := c.store.ReadTable(ctx, info)
+	if errors.Is(err, ErrCorrupt) {
+		if footer, err = c.store.ReadTable(ctx, info); err == nil {
+			c.flaky.Add(1)
+		}
+	}
+	if err != nil {
+		return footer, err
+	}
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.sound[number] = true
+	sum, listed := c.sums[number]
+	c.mu.Unlock()
+	if listed && sumOf(footer) != sum {
+		err = &store.CorruptError{Offset: -1, Err: errors.New("footer and index segment differ")}
+	}
+	return footer, err
 }
 
 // A readPack is a pack with its bytes.
@@ -108,243 +154,44 @@ type readPack struct {
 	object []byte
 }
 
-// checkBlock opens the one block of t and hashes its chunks. It reports whether
-// all is well.
-func (c *checker) checkBlock(ctx context.Context, r *store.Reader, p readPack, t store.PackTable) (sound bool) {
+// checkBlock opens the one block of t and hashes its chunks. What is wrong is
+// read once more before it counts as damage: it will be recorded for ever.
+func (c *checker) checkBlock(ctx context.Context, r *store.Reader, p readPack, t store.PackTable) error {
 	b := t.Table.Blocks[0]
-	entries := store.Entries(p.number, t)
-	if len(entries) == 0 {
-		return true
+	err := c.openBlock(ctx, r, p, t, p.object[b.Offset:uint64(b.Offset)+uint64(b.Stored)])
+	if err == nil || !errors.Is(err, ErrCorrupt) {
+		return err
 	}
-	sound = true
-	raw, err := c.store.OpenBlock(ctx, r, entries[0].Place, p.object[b.Offset:uint64(b.Offset)+uint64(b.Stored)])
-	for _, e := range entries {
-		chunkErr := err
-		if err == nil {
-			_, chunkErr = c.store.Cut(r, raw, e.ID, e.Place)
-		}
-		if chunkErr == nil {
-			continue
-		}
-		sound = false
-		c.mu.Lock()
-		c.bad[e.ID] = struct{}{}
-		c.mu.Unlock()
-		if err == nil {
-			c.find(Finding{Object: string(layout.Pack(p.info.ID)), Detail: chunkErr.Error(), Snapshots: c.needing(p.number), Err: chunkErr})
+	again, rerr := c.store.ReadRange(ctx, p.number, int64(b.Offset), int64(b.Stored))
+	if rerr != nil && !errors.Is(rerr, ErrCorrupt) {
+		return rerr
+	}
+	if rerr == nil {
+		switch rerr = c.openBlock(ctx, r, p, t, again); {
+		case rerr == nil:
+			c.flaky.Add(1)
+			return nil
+		case !errors.Is(rerr, ErrCorrupt):
+			return rerr
 		}
 	}
-	if err != nil {
-		c.find(Finding{Object: string(layout.Pack(p.info.ID)), Detail: err.Error(), Snapshots: c.needing(p.number), Err: err})
-	}
-	return sound
-}
-
-func sameTable(a, b pack.Table) bool {
-	return len(a.Births) == len(b.Births) && (len(a.Births) == 0 || reflect.DeepEqual(a.Births, b.Births)) && reflect.DeepEqual(a.Blocks, b.Blocks)
-}
-
-// checkSnapshots walks the tree of every snapshot: each chunk must have a place
-// in a pack that is there and that the snapshot's needs name.
-func (c *checker) checkSnapshots(ctx context.Context) error {
-	c.report.Snapshots = uint64(len(c.snaps))
-	seen := make(map[chunk.ID]log.Ranges)
-	for _, info := range c.snaps {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		snap, err := c.repo.openSnapshot(info)
-		if err != nil {
-			c.find(Finding{Detail: err.Error(), Snapshots: []manifest.ID{info.Summary.ID}, Err: err})
-			continue
-		}
-		w := &treeCheck{checker: c, info: info, seen: seen}
-		needs, err := w.list(ctx, "", snap.Tree)
-		if err != nil {
-			return err
-		}
-		missing := needs.Subtract(info.Needs)
-		if len(missing) > 0 {
-			if missing, err = c.unnamed(ctx, info, snap.Tree, missing); err != nil {
-				return err
-			}
-		}
-		if len(missing) > 0 {
-			w.hurt("", fmt.Errorf("it relies on packs that its record does not name: %v: %w", missing, ErrCorrupt))
-		}
-	}
+	c.badBlock(p.info, store.Entries(p.number, t)[0].Place, err)
 	return nil
 }
 
-// unnamed returns those packs among missing that the snapshot needs and does not
-// name. Sessions that run at the same time store the same chunk twice; the index
-// knows one place of it, while the snapshot names the pack of the other.
-func (c *checker) unnamed(ctx context.Context, info *log.SnapshotInfo, tree chunk.ID, missing log.Ranges) (log.Ranges, error) {
-	w := &treeCheck{
-		checker: c, info: info, seen: make(map[chunk.ID]log.Ranges),
-		outside: missing, relied: make(map[chunk.ID]uint64), hits: maxHurt, // found before
+func (c *checker) openBlock(ctx context.Context, r *store.Reader, p readPack, t store.PackTable, sealed []byte) error {
+	entries := store.Entries(p.number, t)
+	if len(entries) == 0 {
+		return nil
 	}
-	chunks := c.report.Chunks
-	_, err := w.list(ctx, "", tree)
-	c.report.Chunks = chunks // counted before
-	if err != nil {
-		return nil, err
-	}
-	for number := range info.Needs.All() {
-		stored, ok := c.packs[number]
-		if !ok || c.dead[number] != nil {
-			continue
-		}
-		if len(w.relied) == 0 {
-			break
-		}
-		table, err := c.store.ReadTable(ctx, stored)
-		if err != nil && !errors.Is(err, ErrCorrupt) { // damage has been found before
-			return nil, err
-		}
-		for _, b := range table.Blocks {
-			for _, ch := range b.Chunks {
-				delete(w.relied, ch.ID)
-			}
-		}
-	}
-	return log.RangesOf(slices.Collect(maps.Values(w.relied))), nil
-}
-
-// A treeCheck walks one snapshot.
-type treeCheck struct {
-	*checker
-	info *log.SnapshotInfo
-	seen map[chunk.ID]log.Ranges // packs under a directory that was walked without a finding
-	hits int
-
-	outside log.Ranges          // packs whose chunks are noted in relied
-	relied  map[chunk.ID]uint64 // and their packs
-}
-
-// from notes that a chunk is read from a pack.
-func (w *treeCheck) from(id chunk.ID, number uint64) {
-	if w.outside.Contains(number) {
-		w.relied[id] = number
-	}
-}
-
-// maxHurt bounds the findings of one snapshot's walk.
-const maxHurt = 100
-
-func (w *treeCheck) hurt(path string, err error) {
-	if w.hits++; w.hits > maxHurt {
-		return
-	}
-	w.find(Finding{Detail: err.Error(), Snapshots: []manifest.ID{w.info.Summary.ID}, Path: path, Err: err})
-}
-
-// list walks a directory and returns the packs that it and all below it need.
-func (w *treeCheck) list(ctx context.Context, path string, tree chunk.ID) (log.Ranges, error) {
-	if needs, ok := w.seen[tree]; ok {
-		return needs, nil
-	}
-	if ctx.Err() != nil {
-		return nil, context.Cause(ctx)
-	}
-	before := w.hits
-	g := &needGetter{check: w}
-	for n, err := range manifest.ReadDir(ctx, g, tree) {
-		if err != nil {
-			if g.fatal != nil {
-				return nil, g.fatal
-			}
-			w.hurt(path, err)
-			break
-		}
-		at := join(path, n.Name)
-		switch n.Kind {
-		case manifest.Dir:
-			below, err := w.list(ctx, at, n.Tree)
-			if err != nil {
-				return nil, err
-			}
-			g.needs = g.needs.Union(below)
-		case manifest.File:
-			if err := w.file(ctx, at, &n, g); err != nil {
-				return nil, err
-			}
-		default: // all there is of it is in the node
-		}
-	}
-	needs := g.needs.Union(log.RangesOf(g.numbers))
-	if w.hits == before {
-		w.seen[tree] = needs
-	}
-	return needs, nil
-}
-
-// file resolves the chunks of one file.
-func (w *treeCheck) file(ctx context.Context, path string, n *manifest.Node, g *needGetter) error {
-	var ids []chunk.ID
-	for e, err := range manifest.Extents(ctx, g, n.Content, 0) {
-		if err != nil {
-			if g.fatal != nil {
-				return g.fatal
-			}
-			w.hurt(path, err)
-			return nil
-		}
-		if e.Kind != manifest.Hole {
-			ids = append(ids, e.ID)
-		}
-		if len(ids) == 1024 {
-			if err := w.chunks(path, ids, g); err != nil {
-				return err
-			}
-			ids = ids[:0]
-		}
-	}
-	return w.chunks(path, ids, g)
-}
-
-func (w *treeCheck) chunks(path string, ids []chunk.ID, g *needGetter) error {
-	numbers, found, err := w.store.Where(ids)
+	raw, err := c.store.OpenBlock(ctx, r, entries[0].Place, sealed)
 	if err != nil {
 		return err
 	}
-	w.report.Chunks += uint64(len(ids))
-	for i, id := range ids {
-		if !found[i] {
-			w.hurt(path, &store.CorruptError{ID: id, Offset: -1, Err: errors.New("no readable pack holds the chunk")})
-			continue
-		}
-		if _, bad := w.bad[id]; bad {
-			w.hurt(path, &store.CorruptError{ID: id, Offset: -1, Err: errors.New("its stored bytes are damaged")})
-		} else if err := w.dead[numbers[i]]; err != nil {
-			w.hurt(path, &store.CorruptError{ID: id, Offset: -1, Err: err})
-		}
-		w.from(id, numbers[i])
-		if last := len(g.numbers) - 1; last < 0 || g.numbers[last] != numbers[i] {
-			g.numbers = append(g.numbers, numbers[i])
+	for _, e := range entries {
+		if _, err := c.store.Cut(r, raw, e.ID, e.Place); err != nil {
+			return err
 		}
 	}
 	return nil
-}
-
-// A needGetter reads tree pages and remembers which packs they came from.
-type needGetter struct {
-	check   *treeCheck
-	needs   log.Ranges
-	numbers []uint64
-	fatal   error // an error that is no damage
-}
-
-// Chunk reads one page.
-func (g *needGetter) Chunk(ctx context.Context, id chunk.ID) ([]byte, error) {
-	numbers, found, err := g.check.store.Where([]chunk.ID{id})
-	if err == nil && found[0] {
-		g.check.from(id, numbers[0])
-		g.numbers = append(g.numbers, numbers[0])
-	}
-	data, err := g.check.store.Chunk(ctx, id)
-	if err != nil && !errors.Is(err, ErrCorrupt) {
-		g.fatal = err
-	}
-	return data, err
 }

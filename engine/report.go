@@ -96,46 +96,6 @@ type RestoreReport struct {
 	BytesKept uint64         // of content that was right already
 }
 
-// Depth says how deep a check looks; each depth includes the ones before.
-type Depth uint8
-
-const (
-	// DepthLog reads the log, the checkpoints, the index segments and every
-	// tree, and checks that each chunk of each snapshot has a place in a pack
-	// that is there with the right size.
-	DepthLog Depth = iota
-	// DepthPacks also opens header and footer of every pack.
-	DepthPacks
-	// DepthData also reads every byte of every pack and hashes every chunk.
-	DepthData
-)
-
-// CheckOptions says what a check looks at. The zero value is DepthLog.
-type CheckOptions struct {
-	Depth    Depth
-	Progress progress.Func
-}
-
-// A Finding is one damage that a check found.
-type Finding struct {
-	Object    string        `json:"object"`              // key of the object, "" if it has none
-	Detail    string        `json:"detail"`              // one sentence
-	Snapshots []manifest.ID `json:"snapshots,omitempty"` // hurt by it, as far as known
-	Path      string        `json:"path,omitempty"`      // in the first of them
-	Err       error         `json:"-"`
-}
-
-// A CheckReport says what a check looked at and found. Notes are no damage.
-type CheckReport struct {
-	Records, Snapshots, Packs, Segments uint64
-	Chunks                              uint64 // resolved
-	BytesRead                           uint64
-	Findings                            []Finding
-	Notes                               []string // what unfinished sessions left, caches that were rebuilt
-	Elapsed                             time.Duration
-	Traffic                             Traffic
-}
-
 // A KeySlot describes one way to open the repository. It holds no secret.
 type KeySlot struct {
 	ID    string // names the slot in RemoveKey; a unique prefix does as well

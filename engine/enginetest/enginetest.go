@@ -23,7 +23,7 @@ func Whole(ctx context.Context, r *engine.Repository) error {
 	report, err := r.Check(ctx, engine.CheckOptions{Depth: engine.DepthData})
 	errs := []error{err}
 	for _, f := range report.Findings {
-		errs = append(errs, fmt.Errorf("finding: object %q path %q: %s", f.Object, f.Path, f.Detail))
+		errs = append(errs, fmt.Errorf("finding: object %q at %d: %s, hurts %v", f.Object, f.Offset, f.Detail, f.Items))
 	}
 	return errors.Join(errs...)
 }

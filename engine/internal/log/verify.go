@@ -19,6 +19,9 @@ var ErrCheckpoint = errors.New("checkpoint is damaged or wrong")
 type Finding struct {
 	Key backend.Key
 	Err error // errors.Is finds ErrLogDamaged, ErrLogHole or ErrCheckpoint
+	// Mended says that it is a record behind which the log was repaired: what it
+	// says, as far as it was known, is in the repaired checkpoint.
+	Mended bool
 }
 
 // Verify reads every record from the first on and computes every checkpoint
@@ -70,6 +73,15 @@ func (v *verifier) find(key backend.Key, err error) {
 	v.findings = append(v.findings, Finding{Key: key, Err: err})
 }
 
+// mended marks what was found of records, all of which are below a repair.
+func (v *verifier) mended() {
+	for i := range v.findings {
+		if _, err := layout.ParseRecord(v.findings[i].Key); err == nil {
+			v.findings[i].Mended = true
+		}
+	}
+}
+
 // record takes record n and the checkpoints after it.
 func (v *verifier) record(ctx context.Context, n uint64, f fetched) error {
 	l := v.log
@@ -83,6 +95,9 @@ func (v *verifier) record(ctx context.Context, n uint64, f fetched) error {
 		if repaired, ok := repairOf(f.rec); ok && repaired.N+1 == n {
 			err = l.rebase(ctx, f.rec)
 			v.lost = v.lost && err != nil
+			if err == nil && l.state.repair != nil && namesRepair(f.rec, l.state.repair) {
+				v.mended()
+			}
 		}
 		if err == nil && !v.lost {
 			_, err = l.state.Apply(f.rec)

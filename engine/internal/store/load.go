@@ -114,6 +114,7 @@ func (s *Store) loadOnce(ctx context.Context, want func(log.SegmentInfo) bool) e
 	if err != nil {
 		return err
 	}
+	hurt := s.hurtPacks()
 	var todo []log.SegmentInfo
 	_ = s.opts.Log.View(func(st *log.State) error { // the function returns nil
 		for seg := range st.Segments() {
@@ -124,7 +125,7 @@ func (s *Store) loadOnce(ctx context.Context, want func(log.SegmentInfo) bool) e
 		return nil
 	})
 	for _, seg := range todo {
-		if err := s.loadSegment(ctx, seg); err != nil {
+		if err := s.loadSegment(ctx, seg, hurt); err != nil {
 			return err
 		}
 	}
@@ -181,7 +182,7 @@ func (s *Store) reset(ctx context.Context, cause error) error {
 	return s.index().Reset()
 }
 
-func (s *Store) loadSegment(ctx context.Context, seg log.SegmentInfo) error {
+func (s *Store) loadSegment(ctx context.Context, seg log.SegmentInfo, hurt hurtPacks) error {
 	tables, err := s.ReadSegment(ctx, seg)
 	if errors.Is(err, ErrCorrupt) {
 		gone, err2 := s.folded(ctx, seg)
@@ -206,6 +207,11 @@ func (s *Store) loadSegment(ctx context.Context, seg log.SegmentInfo) error {
 		})
 		if ok { // else it was doomed meanwhile
 			entries = appendEntries(entries[:0], number, t)
+			if hurt[number] {
+				if entries, err = s.lacking(entries); err != nil {
+					return err
+				}
+			}
 			if err := s.index().Insert(entries); err != nil {
 				return err
 			}

@@ -215,7 +215,7 @@ func (s *Store) stored(ctx context.Context, id chunk.ID) (number uint64, found b
 		return 0, false, nil
 	}
 	_ = s.opts.Log.View(func(st *log.State) error { // the function returns nil
-		found = placeHolds(st, p) && !st.Damaged(p.Pack, p.Block)
+		found = placeHolds(st, p) && len(st.DamagedBlocks(p.Pack)) == 0 // see hurtPacks
 		return nil
 	})
 	return p.Pack, found, nil
