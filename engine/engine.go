@@ -75,6 +75,7 @@ type tuning struct {
 	settle time.Duration    // for how long the outcome of a record is sought
 	now    func() time.Time // the collector's clock
 	valid  bool             // the store is taken to keep the contract
+	agedTo uint64           // records up to this one are two days old to a collection
 }
 
 func (o Options) withDefaults() (Options, error) {

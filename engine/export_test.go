@@ -65,3 +65,6 @@ func Trusting(o Options) Options {
 	o.tuning.valid = true
 	return o
 }
+
+// SetAge makes all records up to n look two days old to the collections of r.
+func SetAge(r *Repository, n uint64) { r.opts.tuning.agedTo = n }

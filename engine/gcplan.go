@@ -11,6 +11,7 @@ import (
 
 	"github.com/cairn-backup/cairn/backend"
 	"github.com/cairn-backup/cairn/backend/meter"
+	"github.com/cairn-backup/cairn/chunk"
 	"github.com/cairn-backup/cairn/engine/internal/layout"
 	"github.com/cairn-backup/cairn/engine/internal/log"
 	"github.com/cairn-backup/cairn/engine/progress"
@@ -42,11 +43,13 @@ func (r *Repository) PlanGC(ctx context.Context, opts GCOptions) (plan *GCPlan, 
 		repo: r, opts: opts, meter: m, ages: newAges(r.meter, r.now()),
 		before: r.meter.Counts(), began: time.Now(), sizes: make(map[backend.Key]uint64), why: make(map[backend.Key]gcReason),
 	}
+	g.tables.repo, g.ages.aged = r, r.opts.tuning.agedTo
 	plan = &GCPlan{run: g}
+	g.planning = true
 	if err := g.plan(ctx, plan); err != nil {
 		return nil, fmt.Errorf("plan collection: %w", err)
 	}
-	g.meter = nil
+	g.meter, g.planning = nil, false
 	return plan, nil
 }
 
@@ -78,7 +81,17 @@ type gcPlan struct {
 	sizes   map[backend.Key]uint64
 	why     map[backend.Key]gcReason
 
-	ran atomic.Bool
+	marks  *gcWalk             // nil: the trees are not read
+	twice  map[chunk.ID]uint64 // the home of chunks that are stored more than once
+	tables gcTables
+	dead   log.Ranges // packs of which nothing is used
+	partly log.Ranges // packs of which a part is used, to be rewritten
+	folds  bool       // there are segments to fold
+	again  bool       // something dead is left for another run
+	old    bool       // an earlier collection, or who gave up a session, left something
+
+	planning bool
+	ran      atomic.Bool
 }
 
 // A gcReason says why an object is deleted.
@@ -119,6 +132,13 @@ func (g *gcPlan) plan(ctx context.Context, plan *GCPlan) error {
 	for range st.Doomed() {
 		plan.Earlier.add(0)
 	}
+	g.old = st.Uncollected()
+	if g.opts.Walk == Always || g.opts.Walk == Auto && (g.old || g.forgot || len(g.ended) > 0) {
+		if err := g.planWalk(ctx, st, plan); err != nil {
+			return err
+		}
+	}
+	g.planFold(st, plan)
 	if g.opts.Sweep == Always || g.opts.Sweep == Auto && !plan.Empty() {
 		if err := g.planSweep(ctx, st, plan); err != nil {
 			return err
@@ -310,8 +330,9 @@ func named(st *log.State, key backend.Key) bool {
 	return live
 }
 
-// closing reports whether the run ends with a record, whatever it deletes.
-func (g *gcPlan) closing() bool { return false }
+// closing reports whether the run ends with a record whatever it deletes: one
+// by which the next collection knows that there is nothing to look for.
+func (g *gcPlan) closing() bool { return g.marks != nil && !g.again && (g.old || g.forgot) }
 
 // validation is how many requests it takes to find out whether the store keeps
 // the contract, roughly.

@@ -72,8 +72,10 @@ func (x *gcRun) run(ctx context.Context, p *GCPlan) error {
 	if err := r.log.Refresh(ctx); err != nil {
 		return err
 	}
-	if err := r.mayCollect(ctx); err != nil {
-		return err
+	if !p.none() {
+		if err := r.mayCollect(ctx); err != nil {
+			return err
+		}
 	}
 	// What is free already makes room for what is written.
 	x.meter.AddFilesTotal(int64(p.Deletes())) //nolint:gosec // a count of objects
@@ -84,6 +86,12 @@ func (x *gcRun) run(ctx context.Context, p *GCPlan) error {
 		return err
 	}
 	if err := x.deleteDoomed(ctx); err != nil {
+		return err
+	}
+	if err := x.doomDead(ctx); err != nil {
+		return err
+	}
+	if err := x.fold(ctx); err != nil {
 		return err
 	}
 	if err := x.deleteHints(ctx); err != nil {
@@ -135,7 +143,7 @@ func (x *gcRun) append(ctx context.Context, build func(st *log.State) ([]log.Eff
 // doomBare dooms what needs no look at chunks: packs that nothing names, and
 // objects that no record names. It gives up unfinished backups.
 func (x *gcRun) doomBare(ctx context.Context) error {
-	if len(x.bare) == 0 && len(x.unnamed) == 0 && len(x.ended) == 0 {
+	if len(x.bare) == 0 && len(x.unnamed) == 0 && len(x.ended) == 0 && !x.hasEmptied() {
 		return nil
 	}
 	x.meter.SetPhase(progress.Commit)
@@ -146,12 +154,13 @@ func (x *gcRun) doomBare(ctx context.Context) error {
 		effects := x.ends(st)
 		figures.Sessions = uint64(len(effects))
 		packs = st.Live().Intersect(x.bare).Subtract(x.names(st))
-		doom := log.Doom{Packs: packs, Objects: x.stillUnnamed(st), More: st.Uncollected()}
+		doom := log.Doom{Packs: packs, Objects: x.stillUnnamed(st), Segments: emptied(st, packs), More: st.Uncollected() || len(effects) > 0}
+		x.noteSegments(st, doom.Segments)
 		figures.Unneeded = x.note(st, packs, isUnneeded)
 		for _, key := range doom.Objects {
 			figures.Unnamed.add(x.sizes[key])
 		}
-		if len(packs) == 0 && len(doom.Objects) == 0 {
+		if len(packs) == 0 && len(doom.Objects) == 0 && len(doom.Segments) == 0 {
 			return effects, nil
 		}
 		return append(effects, doom), nil
@@ -163,6 +172,15 @@ func (x *gcRun) doomBare(ctx context.Context) error {
 	stale := x.bare.Subtract(packs)
 	x.report.Stale.Objects += stale.Count()
 	return nil
+}
+
+// hasEmptied reports whether there is a segment that lists nothing live.
+func (x *gcRun) hasEmptied() (has bool) {
+	_ = x.repo.log.View(func(st *log.State) error { // the function returns nil
+		has = len(emptied(st, nil)) > 0
+		return nil
+	})
+	return has
 }
 
 // ends gives up the unfinished backups that are as the plan found them.
@@ -205,6 +223,15 @@ func (x *gcRun) note(st *log.State, packs log.Ranges, why gcReason) (c GCCount) 
 		}
 	}
 	return c
+}
+
+// noteSegments remembers the same of segments.
+func (x *gcRun) noteSegments(st *log.State, ids [][16]byte) {
+	for _, id := range ids {
+		seg, _ := st.Segment(id)
+		key := layout.Segment(id)
+		x.sizes[key], x.why[key] = uint64(seg.Size), isFolded
+	}
 }
 
 // deleteAtOnce is how many objects are deleted between two looks at ctx, at
@@ -283,6 +310,10 @@ func (x *gcRun) close(ctx context.Context) error {
 	x.meter.SetPhase(progress.Commit)
 	_, err := x.append(ctx, func(st *log.State) ([]log.Effect, error) {
 		doom := log.Doom{More: st.Uncollected()}
+		whole := x.marks != nil && !x.again
+		if x.marks != nil {
+			doom.More = x.again
+		}
 		for d := range st.Doomed() {
 			if !x.deleted[d] {
 				break // in the order they were doomed
@@ -295,7 +326,14 @@ func (x *gcRun) close(ctx context.Context) error {
 				break
 			}
 		}
-		if doom.Deleted == 0 {
+		old := false
+		for info := range st.Forgotten() {
+			old = old || info.Forgotten <= x.purged
+		}
+		if whole && old {
+			doom.Purged = x.purged
+		}
+		if doom.Deleted == 0 && !(whole && (old || st.Uncollected())) {
 			return nil, nil
 		}
 		return []log.Effect{doom}, nil

@@ -38,8 +38,8 @@ type openPack struct {
 }
 
 // packTarget draws the size at which a pack of that kind is closed.
-func (ss *Session) packTarget(kind seal.Kind) (int, error) {
-	if n := ss.store.opts.Limits.Pack; n > 0 {
+func (s *Store) packTarget(kind seal.Kind) (int, error) {
+	if n := s.opts.Limits.Pack; n > 0 {
 		return n, nil
 	}
 	if kind == seal.KindMetaPack {
@@ -155,7 +155,7 @@ func (ss *Session) takePack(kind seal.Kind) (*openPack, error) {
 		*spare = (*spare)[:n-1]
 	}
 	ss.mu.Unlock()
-	target, err := ss.packTarget(kind)
+	target, err := ss.store.packTarget(kind)
 	if err != nil {
 		return nil, err
 	}
