@@ -38,6 +38,14 @@ type Options struct {
 	// for repositories of up to about a million chunks (40 GiB of data).
 	CacheDir string
 
+	// MetadataCache is how many bytes of metadata packs, as they are stored, are
+	// kept in CacheDir, so that trees need not be fetched again: for stores that
+	// are far away, 512 MiB (512 << 20) hold the trees of tens of millions of
+	// files. What was not used for longest goes first; processes that share the
+	// directory may go beyond by a sixteenth each. Default: none, since
+	// reading a local store costs as much as reading a cache.
+	MetadataCache int64
+
 	// ReadOnly opens the repository for reading: nothing is written, neither to
 	// the store nor to CacheDir, and every operation that would is refused with
 	// ErrReadOnly.
@@ -85,6 +93,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.Workers < 0 || o.Workers > maxWorkers {
 		errs = append(errs, errors.New("options: Workers must lie between 1 and 256"))
+	}
+	if o.MetadataCache < 0 {
+		errs = append(errs, errors.New("options: MetadataCache must not be negative"))
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/cairn-backup/cairn/backend"
 	"github.com/cairn-backup/cairn/chunk"
+	"github.com/cairn-backup/cairn/engine/internal/blockcache"
 	"github.com/cairn-backup/cairn/engine/internal/index"
 	"github.com/cairn-backup/cairn/engine/internal/keys"
 	"github.com/cairn-backup/cairn/engine/internal/layout"
@@ -150,9 +151,14 @@ func (r *Repository) start(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("index: %w", err)
 	}
+	blocks := blockcache.Options{Limit: r.opts.MetadataCache, ReadOnly: r.opts.ReadOnly}
+	if dir != "" {
+		blocks.Dir = filepath.Join(dir, "blocks")
+	}
 	r.store = store.New(store.Options{
 		Backend: r.meter, Repository: r.id, Keys: r.keys, Log: r.log, Index: r.index,
 		Workers: r.opts.Workers, Logger: r.opts.Logger, Limits: r.opts.tuning.limits,
+		Blocks: blockcache.New(blocks),
 	})
 	return r.store.CheckIndex(ctx)
 }

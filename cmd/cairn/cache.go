@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -27,12 +28,35 @@ func (a *app) cacheCommand() *cobra.Command {
 			Args: atMost(0),
 			RunE: func(cmd *cobra.Command, _ []string) error { return a.cacheList(cmd.Context()) },
 		},
-		&cobra.Command{
-			Use: "clean", Short: "Remove the caches: they are built anew when needed", Example: "  cairn cache clean",
-			Args: atMost(0),
-			RunE: func(cmd *cobra.Command, _ []string) error { return a.cacheClean(cmd.Context()) },
-		},
+		a.cacheCleanCommand(),
 	)
+	return cmd
+}
+
+func (a *app) cacheCleanCommand() *cobra.Command {
+	var older string
+	cmd := &cobra.Command{
+		Use:   "clean",
+		Short: "Remove the caches: they are built anew when needed",
+		Long: `Remove the caches: they are built anew when needed. With --older only those of
+repositories that were not used for so long.
+
+A cache holds an index of what is stored, the place in the log, and, of a
+repository that is not on this machine, up to 512 MiB of its directory trees.`,
+		Example: "  cairn cache clean\n  cairn cache clean --older 30d",
+		Args:    atMost(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var least time.Duration
+			if cmd.Flags().Changed("older") {
+				var err error
+				if least, err = parseAge("--older", older); err != nil {
+					return err
+				}
+			}
+			return a.cacheClean(cmd.Context(), least)
+		},
+	}
+	cmd.Flags().StringVar(&older, "older", "", "only caches that were not used for this `time`, such as 12h, 30d or 1w2d")
 	return cmd
 }
 
@@ -117,11 +141,14 @@ func (a *app) cacheList(ctx context.Context) error {
 	return nil
 }
 
-func (a *app) cacheClean(ctx context.Context) error {
+// cacheClean removes the caches that were not used for least.
+func (a *app) cacheClean(ctx context.Context, least time.Duration) error {
 	doc, err := a.caches(ctx)
 	if err != nil {
 		return err
 	}
+	now := time.Now()
+	doc.Caches = slices.DeleteFunc(doc.Caches, func(c cache) bool { return now.Sub(c.Used) < least })
 	var freed int64
 	for _, c := range doc.Caches {
 		if err := os.RemoveAll(c.dir); err != nil {

@@ -31,6 +31,9 @@ type location struct {
 // store returns the backend at l. It does no I/O.
 func (l location) store() backend.Backend { return local.New(l.dir) }
 
+// remote reports whether the repository is not on this machine's file systems.
+func (l location) remote() bool { return l.dir == "" }
+
 // locate returns the place that --repo, CAIRN_REPO or the default names.
 func (a *app) locate() (location, error) {
 	text := a.flags.repo

@@ -52,6 +52,9 @@ func (a *app) openAt(ctx context.Context, l location, how access) (*engine.Repos
 		return nil, err
 	}
 	opts := engine.Options{CacheDir: a.makeCacheDir(), Program: programName, Version: version}
+	if l.remote() {
+		opts.MetadataCache = metadataCache
+	}
 	if a.out.verbose {
 		opts.Logger = slog.New(slog.NewTextHandler(logWriter{a.out}, nil))
 	}
@@ -67,6 +70,10 @@ func (a *app) openAt(ctx context.Context, l location, how access) (*engine.Repos
 	}
 	return repo, nil
 }
+
+// metadataCache bounds what is kept of the trees of a repository that is far
+// away, in bytes.
+const metadataCache = 512 << 20
 
 // A logWriter writes log lines to stderr, apart from the progress.
 type logWriter struct{ out *output }

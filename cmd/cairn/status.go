@@ -59,7 +59,7 @@ func (a *app) status(ctx context.Context, f statusFlags) error {
 	filter.Names = f.names
 	var maxAge time.Duration // 0: any
 	if f.maxAge != "" {
-		if maxAge, err = parseAge(f.maxAge); err != nil {
+		if maxAge, err = parseAge("--max-age", f.maxAge); err != nil {
 			return err
 		}
 	}
@@ -235,11 +235,11 @@ func (st status) document() statusJSON {
 var ageParts = regexp.MustCompile(`^(?:(\d{1,5})w)?(?:(\d{1,5})d)?(.*)$`)
 
 // parseAge reads a time such as 26h, 7d or 1w2d12h.
-func parseAge(text string) (time.Duration, error) {
+func parseAge(flag, text string) (time.Duration, error) {
 	const day = 24 * time.Hour
 	m := ageParts.FindStringSubmatch(text)
 	if m == nil {
-		return 0, badAge(text)
+		return 0, badAge(flag, text)
 	}
 	var age time.Duration
 	for i, unit := range []time.Duration{7 * day, day} {
@@ -249,18 +249,18 @@ func parseAge(text string) (time.Duration, error) {
 	if rest := m[3]; rest != "" {
 		d, err := time.ParseDuration(rest)
 		if err != nil || d < 0 || d > math.MaxInt64-age {
-			return 0, badAge(text)
+			return 0, badAge(flag, text)
 		}
 		age += d
 	}
 	if age <= 0 {
-		return 0, badAge(text)
+		return 0, badAge(flag, text)
 	}
 	return age, nil
 }
 
-func badAge(text string) error {
-	return usagef("--max-age is a time such as 90m, 26h, 7d or 1w2d, not %q", printableText(text))
+func badAge(flag, text string) error {
+	return usagef("%s is a time such as 90m, 26h, 7d or 1w2d, not %q", flag, printableText(text))
 }
 
 // ageText formats how old something is, as exactly as matters.

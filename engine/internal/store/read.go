@@ -8,6 +8,8 @@ import (
 
 	"github.com/cairn-backup/cairn/chunk"
 	"github.com/cairn-backup/cairn/chunk/pack"
+	"github.com/cairn-backup/cairn/chunk/seal"
+	"github.com/cairn-backup/cairn/engine/internal/blockcache"
 	"github.com/cairn-backup/cairn/engine/internal/index"
 	"github.com/cairn-backup/cairn/engine/internal/layout"
 	"github.com/cairn-backup/cairn/engine/internal/log"
@@ -142,11 +144,7 @@ func (s *Store) chunkAt(ctx context.Context, id chunk.ID, p index.Place) ([]byte
 	block, ok := s.blocks.get(at)
 	s.mu.Unlock()
 	if !ok {
-		sealed, err := s.ReadRange(ctx, p.Pack, int64(p.Offset), int64(p.Stored))
-		if err != nil {
-			return nil, err
-		}
-		opened, err := s.OpenBlock(ctx, r, p, sealed)
+		opened, err := s.fetchBlock(ctx, r, p)
 		if err != nil {
 			return nil, err
 		}
@@ -156,6 +154,37 @@ func (s *Store) chunkAt(ctx context.Context, id chunk.ID, p index.Place) ([]byte
 		s.mu.Unlock()
 	}
 	return s.Cut(r, block, id, p)
+}
+
+// fetchBlock reads the block at p and opens it, as OpenBlock does. One of a
+// metadata pack may be in the cache on disk, which is believed as far as its
+// seal holds.
+func (s *Store) fetchBlock(ctx context.Context, r *Reader, p index.Place) ([]byte, error) {
+	info, ok := s.packInfo(p.Pack)
+	if !ok {
+		return nil, notLive(p.Pack)
+	}
+	at := blockcache.Place{Pack: info.ID, Offset: p.Offset}
+	cache := s.opts.Blocks
+	if info.Kind != seal.KindMetaPack {
+		cache = nil
+	}
+	if sealed, ok := cache.Get(at, int(p.Stored)); ok {
+		if opened, err := s.OpenBlock(ctx, r, p, sealed); err == nil {
+			return opened, nil
+		}
+		cache.Drop(at)
+	}
+	sealed, err := s.ReadRange(ctx, p.Pack, int64(p.Offset), int64(p.Stored))
+	if err != nil {
+		return nil, err
+	}
+	opened, err := s.OpenBlock(ctx, r, p, sealed)
+	if err != nil {
+		return nil, err
+	}
+	cache.Put(at, sealed)
+	return opened, nil
 }
 
 // ReadRange reads bytes of a live pack.

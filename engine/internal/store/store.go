@@ -15,6 +15,7 @@ import (
 	"github.com/cairn-backup/cairn/chunk/codec"
 	"github.com/cairn-backup/cairn/chunk/pack"
 	"github.com/cairn-backup/cairn/chunk/seal"
+	"github.com/cairn-backup/cairn/engine/internal/blockcache"
 	"github.com/cairn-backup/cairn/engine/internal/index"
 	"github.com/cairn-backup/cairn/engine/internal/keys"
 	"github.com/cairn-backup/cairn/engine/internal/latch"
@@ -53,7 +54,7 @@ func (e *CorruptError) Error() string {
 func (e *CorruptError) Unwrap() []error { return []error{ErrCorrupt, e.Err} }
 
 // Options says what a Store works on. Every field but
-// Limits and Strict is required.
+// Limits, Blocks and Strict is required.
 type Options struct {
 	Backend    backend.Backend
 	Repository keys.RepositoryID
@@ -63,7 +64,8 @@ type Options struct {
 	Workers    int // sealing goroutines of a session
 	Logger     *slog.Logger
 	Limits     Limits
-	Strict     bool // what the index does not know is missing: nothing is loaded again
+	Blocks     *blockcache.Cache // of metadata packs; nil: none
+	Strict     bool              // what the index does not know is missing: nothing is loaded again
 }
 
 // Limits say when a session records what it stored. Zero means the default.
