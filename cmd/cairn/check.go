@@ -69,7 +69,7 @@ func (f checkFlags) options(changed func(name string) bool) (opts engine.CheckOp
 		}
 	}
 	if changed("max-age") {
-		if opts.MaxAge, err = parseAge(f.maxAge); err != nil {
+		if opts.MaxAge, err = parseAge("--max-age", f.maxAge); err != nil {
 			return opts, err
 		}
 	}
