@@ -88,7 +88,7 @@ func (b *body) resume(p []byte, cause error) (n int, err error) {
 		b.src = src
 		n, err = src.Read(p)
 		b.at += int64(n)
-		if err == io.EOF {
+		if err == io.EOF { //nolint:errorlint // the end is this value, and nothing that wraps it
 			b.err = err
 			return nil
 		}

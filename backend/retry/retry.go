@@ -39,6 +39,9 @@ type Policy struct {
 	// that after the first. For a body it begins anew whenever bytes arrive.
 	// Default: 5 minutes, since routers and laptops come back after one or two.
 	Budget time.Duration
+	// Contact is the budget of calls as long as the store has never answered one:
+	// more likely its address is wrong then. Default: 20 seconds.
+	Contact time.Duration
 }
 
 func (p Policy) withDefaults() Policy {
@@ -53,6 +56,8 @@ func (p Policy) withDefaults() Policy {
 	set(&p.First, 200*time.Millisecond)
 	set(&p.Longest, 20*time.Second)
 	set(&p.Budget, 5*time.Minute)
+	set(&p.Contact, 20*time.Second)
+	p.Contact = min(p.Contact, p.Budget)
 	return p
 }
 
@@ -62,6 +67,7 @@ type Backend struct {
 	b       backend.Backend
 	policy  Policy
 	retries atomic.Int64
+	reached atomic.Bool // the store has answered
 }
 
 var (
@@ -237,13 +243,20 @@ func (r *Backend) do(ctx context.Context, f func() error) error {
 	begin := time.Now()
 	for try := 1; ; try++ {
 		err := f()
+		if answered(err) {
+			r.reached.Store(true)
+		}
 		if ended := backend.Ended(ctx); err != nil && ended != nil && !errors.Is(err, ctx.Err()) {
 			return errors.Join(ended, err)
 		} else if err == nil || ended != nil || try >= p.Tries || !Transient(err) {
 			return err
 		}
 		pause := max(pauses.NextBackOff(), asked(err))
-		if time.Since(begin)+pause > p.Budget {
+		budget := p.Budget
+		if !r.reached.Load() {
+			budget = p.Contact
+		}
+		if time.Since(begin)+pause > budget {
 			return err
 		}
 		if ended := wait(ctx, pause); ended != nil {
@@ -260,6 +273,12 @@ func Transient(err error) bool {
 		return false
 	}
 	return errors.Is(err, backend.ErrUnavailable) || errors.Is(err, backend.ErrUnknownOutcome)
+}
+
+// answered reports whether err shows that there is a store at the other end.
+func answered(err error) bool {
+	trouble, ok := errors.AsType[*backend.TroubleError](err)
+	return !Transient(err) || ok && (trouble.Cause == backend.Throttled || trouble.Cause == backend.Mangled)
 }
 
 // maxAsked bounds the pause that a store may ask for.

@@ -106,6 +106,18 @@ func TestBudget(t *testing.T) {
 		if _, err := r.Stat(t.Context(), "key"); !errors.Is(err, backend.ErrUnavailable) {
 			t.Errorf("Stat = %v, want ErrUnavailable", err)
 		}
+		if took := time.Since(start); took > 20*time.Second || took < 8*time.Second {
+			t.Errorf("a store that never answered is given up after %v, want some 20 s", took)
+		}
+
+		r = retry.New(fault.New(mem.New(), fault.Rule{From: 2, Err: backend.ErrUnavailable}), retry.Policy{})
+		if _, err := r.Stat(t.Context(), "key"); !errors.Is(err, backend.ErrNotExist) {
+			t.Errorf("Stat = %v, want ErrNotExist", err)
+		}
+		start = time.Now()
+		if _, err := r.Stat(t.Context(), "key"); !errors.Is(err, backend.ErrUnavailable) {
+			t.Errorf("Stat = %v, want ErrUnavailable", err)
+		}
 		if took := time.Since(start); took > 5*time.Minute || took < 4*time.Minute {
 			t.Errorf("gave up after %v, want just below 5 minutes", took)
 		}

@@ -1,5 +1,6 @@
-// Command citest runs what .ci/test promises: every test under the race
-// detector, then every fuzz target for a few seconds. It lists what was
+// Command citest runs what .ci/test promises: it starts the servers of object
+// stores, runs every test under the race detector, then every fuzz target for a
+// few seconds. It lists what was
 // skipped and why, and its last line counts what ran:
 //
 //	812 passed, 0 failed, 2 skipped
@@ -24,6 +25,8 @@ type options struct {
 	race     bool
 	timeout  time.Duration // of one package's tests
 	packages []string
+	servers  bool // start those of object stores
+	minio    bool // and that one too
 }
 
 func main() {
@@ -31,6 +34,8 @@ func main() {
 	flag.DurationVar(&o.fuzzTime, "fuzztime", 3*time.Second, "how long each fuzz target runs; 0 runs none")
 	flag.BoolVar(&o.race, "race", true, "use the race detector")
 	flag.DurationVar(&o.timeout, "timeout", 20*time.Minute, "how long the tests of one package may take")
+	flag.BoolVar(&o.servers, "servers", true, "start the servers of object stores that tests run against")
+	flag.BoolVar(&o.minio, "minio", false, "start MinIO, too")
 	flag.Parse()
 	o.packages = flag.Args()
 	if len(o.packages) == 0 {
@@ -50,6 +55,13 @@ func main() {
 }
 
 func run(ctx context.Context, o options, t *tally, out io.Writer) error {
+	if o.servers {
+		stop, err := startServers(ctx, o, out)
+		if err != nil {
+			return err
+		}
+		defer stop()
+	}
 	if err := runTests(ctx, o, t); err != nil {
 		return err
 	}
