@@ -16,21 +16,64 @@ import (
 // wrong in ways a single try does not show: a store whose rename is checked
 // beforehand had two winners for one key in ten (4 creators, 2,000 keys).
 const (
-	probeRacers = 8
-	probeKeys   = 6
+	probeRacers = 32
+	probeKeys   = 8 // rounds of racers
+	shortKeys   = 3 // in the short form
+	// probeLarge is the size of the object whose put is watched, in bytes: more
+	// than one write or packet carries.
+	probeLarge   = 1 << 20
+	probeReaders = 4
+	// Each reader looks so often at most; it waits this long between two looks,
+	// and twice as long after every 8: 0.8 s in all.
+	probeLooks = 80
+	probePause = 100 * time.Microsecond
 	// cleanUp bounds how long Validate deletes its probes once ctx has ended.
 	cleanUp = 30 * time.Second
 )
 
-// Validate finds out whether the store behind b keeps the contract, by about a
-// hundred requests on small objects below "probe/" and a random name: that Put
-// creates only if absent, one after the other and in a race, that reads,
-// ranges and listings return what was put, and that Delete deletes. It
-// deletes its objects again, also when it fails.
+// Validate finds out whether the store behind b keeps the contract, by about
+// 400 requests, up to 32 at once, on small objects and one of a MiB below
+// "probe/" and a random name: that Put creates only if absent, one after the
+// other and in a race, that nobody sees a part of an object, that reads, ranges
+// and listings return what was put, at once, and that Delete deletes. It deletes
+// its objects again, also when it fails.
 //
 // An error that errors.Is finds to be ErrUnsupported says what the store got
 // wrong. Any other error is one that the store returned, and proves nothing.
-func Validate(ctx context.Context, b Backend) (err error) {
+// Nor does nil prove a store right: a window may be too narrow for these races.
+func Validate(ctx context.Context, b Backend) error {
+	return validate(ctx, b, []step{
+		{"missing objects", (*probe).missing},
+		{"create if absent", (*probe).create},
+		{"read after write", (*probe).fresh},
+		{"racing creators", func(p *probe, ctx context.Context) error { return p.race(ctx, probeKeys) }},
+		{"whole objects", (*probe).atomic},
+		{"range reads", (*probe).ranges},
+		{"listing", (*probe).list},
+		{"deletion", (*probe).delete},
+	})
+}
+
+// ValidateCreate is the short form of Validate, by about 150 requests: that Put
+// creates only if absent, one after the other and in a race, and that what was
+// put is there at once and gone once it was deleted. No writer of a repository
+// is safe from another one without that.
+func ValidateCreate(ctx context.Context, b Backend) error {
+	return validate(ctx, b, []step{
+		{"create if absent", (*probe).create},
+		{"read after write", (*probe).fresh},
+		{"racing creators", func(p *probe, ctx context.Context) error { return p.race(ctx, shortKeys) }},
+		{"deletion", (*probe).delete},
+	})
+}
+
+// A step looks at one part of the contract.
+type step struct {
+	name string
+	run  func(*probe, context.Context) error
+}
+
+func validate(ctx context.Context, b Backend, steps []step) (err error) {
 	name := make([]byte, 8)
 	_, _ = rand.Read(name) // never fails
 	p := &probe{b: b, dir: Key("probe/" + hex.EncodeToString(name) + "/")}
@@ -41,19 +84,9 @@ func Validate(ctx context.Context, b Backend) (err error) {
 			err = fmt.Errorf("clean up: %w", cerr)
 		}
 	}()
-	for _, step := range []struct {
-		name string
-		run  func(*probe, context.Context) error
-	}{
-		{"missing objects", (*probe).missing},
-		{"create if absent", (*probe).create},
-		{"racing creators", (*probe).race},
-		{"range reads", (*probe).ranges},
-		{"listing", (*probe).list},
-		{"deletion", (*probe).delete},
-	} {
-		if err := step.run(p, ctx); err != nil {
-			return fmt.Errorf("validate %s: %w", step.name, err)
+	for _, s := range steps {
+		if err := s.run(p, ctx); err != nil {
+			return fmt.Errorf("validate %s: %w", s.name, err)
 		}
 	}
 	return nil
@@ -114,7 +147,7 @@ func (p *probe) holds(ctx context.Context, key Key, data []byte) error {
 
 // read is Get with a bound, since a store may ignore the range.
 func (p *probe) read(ctx context.Context, key Key, off, n int64) ([]byte, error) {
-	const most = 1 << 16 // bytes, more than any probe has
+	const most = probeLarge + 1 // bytes, more than any probe has
 	r, err := p.b.Get(ctx, key, off, n)
 	if err != nil {
 		return nil, err
@@ -172,8 +205,8 @@ func taken(err error) error {
 	return err
 }
 
-func (p *probe) race(ctx context.Context) error {
-	for k := range probeKeys {
+func (p *probe) race(ctx context.Context, rounds int) error {
+	for k := range rounds {
 		key := p.key(fmt.Sprintf("race-%d", k))
 		errs := make([]error, probeRacers)
 		data := func(i int) []byte { return fmt.Appendf(nil, "%s racer %0*d", key, 4+i, i) }
@@ -202,6 +235,94 @@ func (p *probe) race(ctx context.Context) error {
 		}
 		if err := p.holds(ctx, key, data(winner)); err != nil {
 			return fmt.Errorf("the winner's object: %w", err)
+		}
+	}
+	return nil
+}
+
+// fresh looks for an answer that is older than the last change: an object that
+// was asked for before it was there, and one that was read before it was deleted.
+func (p *probe) fresh(ctx context.Context) error {
+	key, data := p.key("fresh"), []byte("fresh")
+	for range 2 { // names are never used twice, but nothing says that they cannot be
+		_, err := p.b.Stat(ctx, key)
+		if err := absent("stat", err); err != nil {
+			return err
+		}
+		_, err = p.read(ctx, key, 0, -1)
+		if err := absent("get", err); err != nil {
+			return err
+		}
+		if err := p.b.Put(ctx, key, data); err != nil {
+			return taken(err)
+		}
+		if err := p.holds(ctx, key, data); err != nil {
+			return err
+		}
+		if err := p.b.Delete(ctx, key); err != nil {
+			return err
+		}
+		_, err = p.read(ctx, key, 0, -1)
+		if err := absent("get after delete", err); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// atomic reads an object while it is put: it is there as a whole or not at all.
+func (p *probe) atomic(ctx context.Context) error {
+	key, data := p.key("whole"), make([]byte, probeLarge)
+	_, _ = rand.Read(data) // never fails
+	errs := make([]error, probeReaders)
+	done := make(chan struct{})
+	var wg, looked sync.WaitGroup // looked: each has looked once
+	looked.Add(len(errs))
+	for i := range errs {
+		wg.Go(func() { errs[i] = p.watch(ctx, key, data, sync.OnceFunc(looked.Done), done) })
+	}
+	looked.Wait()
+	err := p.b.Put(ctx, key, data)
+	close(done)
+	wg.Wait()
+	if err != nil {
+		return taken(err)
+	}
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return p.holds(ctx, key, data)
+}
+
+// watch reads key until done is closed, and calls looked after the first time.
+// Once it was there it must stay.
+func (p *probe) watch(ctx context.Context, key Key, data []byte, looked func(), done <-chan struct{}) error {
+	defer looked()
+	seen := false
+	for look := 0; look < probeLooks; look++ {
+		info, err := p.b.Stat(ctx, key)
+		var got []byte
+		if err == nil {
+			got, err = p.read(ctx, key, 0, -1)
+		}
+		switch {
+		case errors.Is(err, ErrNotExist) && !seen:
+		case errors.Is(err, ErrNotExist):
+			return wrong("an object that is being put is there, and then is not")
+		case err != nil:
+			return err
+		case info.Size != int64(len(data)) || !bytes.Equal(got, data):
+			return wrong("an object of %d bytes that is being put is seen with %d", len(data), min(int64(len(got)), info.Size))
+		default:
+			seen = true
+		}
+		looked()
+		select {
+		case <-done:
+			return nil
+		case <-time.After(probePause << (look / 8)):
 		}
 	}
 	return nil

@@ -1,19 +1,23 @@
 package backend_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"iter"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/cairn-backup/cairn/backend"
 	"github.com/cairn-backup/cairn/backend/fault"
 	"github.com/cairn-backup/cairn/backend/mem"
+	"github.com/cairn-backup/cairn/backend/meter"
 )
 
 // A liar is a store that keeps the contract but for the methods in its fields.
@@ -223,6 +227,14 @@ var liars = []struct {
 	}, "listing"},
 	{"does not delete", func(m *mem.Backend) backend.Backend {
 		return &liar{Backend: m, delete: func(context.Context, backend.Key) error { return nil }}
+	}, "read after write"},
+	{"deletes late", func(m *mem.Backend) backend.Backend {
+		return &liar{Backend: m, delete: func(ctx context.Context, key backend.Key) error {
+			if strings.HasSuffix(string(key), "/delete") {
+				return nil
+			}
+			return m.Delete(ctx, key)
+		}}
 	}, "deletion"},
 	{"finds what is not there", func(m *mem.Backend) backend.Backend {
 		return &liar{Backend: m, stat: func(_ context.Context, key backend.Key) (backend.Info, error) {
@@ -236,6 +248,147 @@ var liars = []struct {
 			return info, err
 		}}
 	}, "create if absent"},
+}
+
+// timely are liars that lie only to those who come at the same time, or too early.
+var timely = []struct {
+	name  string
+	make  func(*mem.Backend) backend.Backend
+	want  string // in the error of Validate
+	short bool   // ValidateCreate finds it, too
+}{
+	{"looks first", func(m *mem.Backend) backend.Backend {
+		return &liar{Backend: m, put: func(ctx context.Context, key backend.Key, data []byte) error {
+			if _, err := m.Stat(ctx, key); err == nil {
+				return backend.ErrExist
+			} else if !errors.Is(err, backend.ErrNotExist) {
+				return err
+			}
+			runtime.Gosched() // and is overtaken
+			if err := m.Put(ctx, key, data); !errors.Is(err, backend.ErrExist) {
+				return err
+			}
+			_ = m.Delete(ctx, key)
+			return m.Put(ctx, key, data)
+		}}
+	}, "racing creators", true},
+	{"ignores the condition", func(m *mem.Backend) backend.Backend {
+		return &liar{Backend: m, put: func(ctx context.Context, key backend.Key, data []byte) error {
+			err := m.Put(ctx, key, data)
+			for errors.Is(err, backend.ErrExist) {
+				_ = m.Delete(ctx, key)
+				err = m.Put(ctx, key, data)
+			}
+			return err
+		}}
+	}, "create if absent", true},
+	{"shows parts", func(m *mem.Backend) backend.Backend {
+		return &liar{Backend: m, put: func(ctx context.Context, key backend.Key, data []byte) error {
+			if len(data) < 1<<16 {
+				return m.Put(ctx, key, data)
+			}
+			if err := m.Put(ctx, key, data[:len(data)/2]); err != nil {
+				return err
+			}
+			time.Sleep(5 * time.Millisecond) // as long as half a MiB takes on a fast line
+			_ = m.Delete(ctx, key)
+			return m.Put(ctx, key, data)
+		}}
+	}, "whole objects", false},
+	{"remembers what was missing", func(m *mem.Backend) backend.Backend {
+		var asked sync.Map
+		return &liar{
+			Backend: m,
+			stat: func(ctx context.Context, key backend.Key) (backend.Info, error) {
+				info, err := m.Stat(ctx, key)
+				if errors.Is(err, backend.ErrNotExist) {
+					asked.Store(key, true)
+				}
+				return info, err
+			},
+			get: func(ctx context.Context, key backend.Key, off, n int64) (io.ReadCloser, error) {
+				if _, old := asked.Load(key); old {
+					return nil, backend.ErrNotExist
+				}
+				return m.Get(ctx, key, off, n)
+			},
+		}
+	}, "read after write", true},
+	{"reads what was deleted", func(m *mem.Backend) backend.Backend {
+		var cached sync.Map
+		return &liar{Backend: m, get: func(ctx context.Context, key backend.Key, off, n int64) (io.ReadCloser, error) {
+			if old, ok := cached.Load(key); ok && off == 0 && n < 0 {
+				return io.NopCloser(bytes.NewReader(old.([]byte))), nil
+			}
+			r, err := m.Get(ctx, key, off, n)
+			if err == nil && off == 0 && n < 0 {
+				p, _ := io.ReadAll(r)
+				cached.Store(key, p)
+				return io.NopCloser(bytes.NewReader(p)), r.Close()
+			}
+			return r, err
+		}}
+	}, "read after write", true},
+	{"lists late", func(m *mem.Backend) backend.Backend {
+		var last sync.Map
+		return &liar{
+			Backend: m,
+			put: func(ctx context.Context, key backend.Key, data []byte) error {
+				err := m.Put(ctx, key, data)
+				last.Store("key", key)
+				return err
+			},
+			list: func(ctx context.Context, prefix backend.Key) iter.Seq2[backend.Info, error] {
+				return func(yield func(backend.Info, error) bool) {
+					late, _ := last.Load("key")
+					for info, err := range m.List(ctx, prefix) {
+						if info.Key != late && !yield(info, err) {
+							return
+						}
+					}
+				}
+			},
+		}
+	}, "listing", false},
+}
+
+func TestValidateTimely(t *testing.T) {
+	for _, l := range timely {
+		t.Run(l.name, func(t *testing.T) {
+			for range 5 { // it is found each time
+				m := mem.New()
+				err := backend.Validate(t.Context(), l.make(m))
+				if !errors.Is(err, backend.ErrUnsupported) || !strings.Contains(err.Error(), l.want) {
+					t.Errorf("Validate = %v, want it to be about %q", err, l.want)
+				}
+				err = backend.ValidateCreate(t.Context(), l.make(m))
+				if l.short != errors.Is(err, backend.ErrUnsupported) {
+					t.Errorf("ValidateCreate = %v, found %v is wanted", err, l.short)
+				}
+				for info := range m.List(t.Context(), "") {
+					t.Errorf("Validate leaves %s", info.Key)
+				}
+			}
+		})
+	}
+}
+
+// The short form costs no more than it says.
+func TestValidateCost(t *testing.T) {
+	for _, v := range []struct {
+		name string
+		run  func(context.Context, backend.Backend) error
+		most int64
+	}{{"Validate", backend.Validate, 400}, {"ValidateCreate", backend.ValidateCreate, 150}} {
+		b := meter.New(mem.New())
+		if err := v.run(t.Context(), b); err != nil {
+			t.Errorf("%s = %v", v.name, err)
+		}
+		watched := int64(320) // looks of the large object while it is put, if that is slow
+		if n := b.Counts().Requests(); n > v.most+watched {
+			t.Errorf("%s makes %d requests, want at most %d", v.name, n, v.most)
+		}
+	}
 }
 
 func TestValidateLiars(t *testing.T) {
@@ -253,7 +406,7 @@ func TestValidateLiars(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if l.name != "does not delete" {
+				if !strings.Contains(l.name, "delete") {
 					t.Errorf("Validate leaves %s", info.Key)
 				}
 			}

@@ -118,7 +118,7 @@ func (r *Repository) mayCollect(ctx context.Context) error {
 	if err := r.meter.Delete(ctx, backend.Key("probe/"+hex.EncodeToString(name[:]))); err != nil {
 		return fmt.Errorf("this user may not delete: %w", err)
 	}
-	if err := backend.Validate(ctx, r.meter); err != nil {
+	if err := backend.ValidateCreate(ctx, r.meter); err != nil {
 		return fmt.Errorf("the store can not be collected: %w", err)
 	}
 	r.validated.Store(true)
