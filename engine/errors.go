@@ -8,6 +8,7 @@ import (
 	"github.com/cairn-backup/cairn/engine/internal/keys"
 	"github.com/cairn-backup/cairn/engine/internal/log"
 	"github.com/cairn-backup/cairn/engine/internal/store"
+	"github.com/cairn-backup/cairn/manifest"
 )
 
 // Errors that a caller acts on. Every error of this package for which one of
@@ -44,6 +45,9 @@ var (
 	ErrForgotten  = errors.New("the snapshot was deleted")
 	ErrIncomplete = errors.New("some items were not restored")
 	ErrClosed     = errors.New("the repository is closed")
+
+	// ErrEmptyPolicy: a retention policy has no rule.
+	ErrEmptyPolicy = manifest.ErrEmptyPolicy
 
 	// ErrPlanStale: others changed the repository since the plan was made, so
 	// that it does not hold any more. Nothing was done: make a new plan.

@@ -48,16 +48,22 @@ func (r *Repository) snapshotInfos(ctx context.Context) (infos []*log.SnapshotIn
 		return nil, err
 	}
 	err = r.log.View(func(st *log.State) error {
-		infos = make([]*log.SnapshotInfo, 0, st.SnapshotCount())
-		for info := range st.Snapshots() {
-			infos = append(infos, info)
-		}
+		infos = snapshotsOf(st)
 		return nil
 	})
-	// The log is in the order of commits, which a time that was given, or a
-	// backup that took long, may contradict.
-	slices.SortStableFunc(infos, func(a, b *log.SnapshotInfo) int { return a.Summary.Start.Compare(b.Summary.Start) })
 	return infos, err
+}
+
+// snapshotsOf returns the visible snapshots of st, oldest first. The log is in the
+// order of commits, which a time that was given, or a backup that took long, may
+// contradict.
+func snapshotsOf(st *log.State) []*log.SnapshotInfo {
+	infos := make([]*log.SnapshotInfo, 0, st.SnapshotCount())
+	for info := range st.Snapshots() {
+		infos = append(infos, info)
+	}
+	slices.SortStableFunc(infos, func(a, b *log.SnapshotInfo) int { return a.Summary.Start.Compare(b.Summary.Start) })
+	return infos
 }
 
 // refresh reads what others wrote. A log that is broken is read as far as it goes.

@@ -86,6 +86,9 @@ func (g GroupBy) orDefault() GroupBy {
 	return g
 }
 
+// Has reports whether the snapshots of a group have in common all of what.
+func (g GroupBy) Has(what GroupBy) bool { return g.orDefault()&what == what }
+
 // NeedsRoots reports whether the summaries do not tell the groups apart: Apply
 // looks at the roots, which are sealed apart from them.
 func (g GroupBy) NeedsRoots() bool { return g&ByRoots != 0 && g != byAll }

@@ -77,20 +77,24 @@ func (r Reason) not() string {
 	return fmt.Sprintf("beyond %s %d", r.Rule, r.Limit)
 }
 
-// Why puts the reasons, and the doubt, into one line.
-func (d Decision) Why() string {
-	parts := make([]string, 0, len(d.Reasons)+1)
-	for _, r := range d.Reasons {
-		if d.Keep {
-			parts = append(parts, r.String())
-		} else {
-			parts = append(parts, r.not())
+// Explain returns each of the reasons as text: "daily 3 of 7 (2026-11-22)", or of
+// a rule that does not keep it "beyond last 5".
+func (d Decision) Explain() []string {
+	texts := make([]string, len(d.Reasons))
+	for i, r := range d.Reasons {
+		if texts[i] = r.not(); d.Keep {
+			texts[i] = r.String()
 		}
 	}
+	return texts
+}
+
+// Why puts the doubt and the reasons into one line.
+func (d Decision) Why() string {
+	why := strings.Join(d.Explain(), ", ")
 	if len(d.Reasons) == 0 {
-		parts = append(parts, "no rule keeps it")
+		why = "no rule keeps it"
 	}
-	why := strings.Join(parts, ", ")
 	if d.Doubt != Good {
 		why = string(d.Doubt) + "; " + why
 	}

@@ -88,7 +88,7 @@ func exitCode(ctx context.Context, err error) int {
 		return exitDone
 	case ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, ctx.Err())):
 		return exitInterrupted
-	case errors.Is(err, errUsage), errors.Is(err, source.ErrPattern), errors.Is(err, engine.ErrNoSecret):
+	case errors.Is(err, errUsage), errors.Is(err, source.ErrPattern), errors.Is(err, engine.ErrNoSecret), errors.Is(err, engine.ErrEmptyPolicy):
 		return exitUsage
 	case errors.Is(err, errPartial), errors.Is(err, engine.ErrIncomplete):
 		return exitPartial

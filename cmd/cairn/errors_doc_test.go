@@ -29,7 +29,7 @@ func TestExitCodesDocumented(t *testing.T) {
 		"ErrConflict": engine.ErrConflict, "ErrRolledBack": engine.ErrRolledBack, "ErrLogHole": engine.ErrLogHole,
 		"ErrLogDamaged": engine.ErrLogDamaged, "ErrCorrupt": engine.ErrCorrupt, "ErrNotFound": engine.ErrNotFound,
 		"ErrAmbiguous": engine.ErrAmbiguous, "ErrForgotten": engine.ErrForgotten, "ErrIncomplete": engine.ErrIncomplete,
-		"ErrClosed": engine.ErrClosed, "ErrPlanStale": engine.ErrPlanStale,
+		"ErrClosed": engine.ErrClosed, "ErrEmptyPolicy": engine.ErrEmptyPolicy, "ErrPlanStale": engine.ErrPlanStale,
 	}
 	rows := regexp.MustCompile("(?m)^\\| `(Err\\w+)` .*\\| (\\d+) \\|$").FindAllStringSubmatch(section, -1)
 	if len(rows) != len(known) {
