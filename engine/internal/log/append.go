@@ -176,8 +176,13 @@ func (l *Log) checkEffects(s *State, effects []Effect) ([]Effect, error) {
 				if p.ID != p.Header().Name() {
 					return nil, refuse(conflict("pack %v has another salt", p.ID))
 				}
-				if _, doomed := l.doomed[p.ID]; doomed {
+				if _, doomed := l.doomed[layout.Pack(p.ID)]; doomed {
 					return nil, refuse(conflict("pack %v was doomed meanwhile", p.ID))
+				}
+			}
+			for _, g := range add.Segments {
+				if _, doomed := l.doomed[layout.Segment(g.ID)]; doomed {
+					return nil, refuse(conflict("index segment %x was doomed meanwhile", g.ID))
 				}
 			}
 			add.First = next

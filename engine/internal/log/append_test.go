@@ -297,6 +297,9 @@ func TestRely(t *testing.T) {
 		if !errors.Is(err, ErrConflict) {
 			t.Errorf("after Deleted: Append = %v, want ErrConflict", err)
 		}
+		if _, err := l.Append(t.Context(), fixed(Add{Segments: []SegmentInfo{{ID: seg}}})); !errors.Is(err, ErrConflict) {
+			t.Errorf("after Deleted: Append of a segment = %v, want ErrConflict", err)
+		}
 	})
 	t.Run("build sees mapped needs", func(t *testing.T) {
 		id, old := backUp(t, l, 2)

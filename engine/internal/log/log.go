@@ -94,7 +94,7 @@ type Log struct {
 	state   *State
 	problem error
 	ignored []IgnoredError
-	doomed  map[pack.ID]struct{} // named by a Doom that this Log has read
+	doomed  map[backend.Key]struct{} // packs and segments that a Doom names which this Log has read
 	closed  bool
 }
 
@@ -117,7 +117,7 @@ func Open(ctx context.Context, opts Options) (*Log, error) {
 }
 
 func newLog(opts Options) *Log {
-	return &Log{opts: opts, op: make(chan struct{}, 1), state: NewState(opts.Genesis, opts.Keys), doomed: make(map[pack.ID]struct{})}
+	return &Log{opts: opts, op: make(chan struct{}, 1), state: NewState(opts.Genesis, opts.Keys), doomed: make(map[backend.Key]struct{})}
 }
 
 // open sets state and problem, and returns the record from which it read on.
@@ -270,7 +270,7 @@ func (l *Log) Problem() error {
 func (l *Log) DoomedSince(id pack.ID) bool {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	_, ok := l.doomed[id]
+	_, ok := l.doomed[layout.Pack(id)]
 	return ok
 }
 

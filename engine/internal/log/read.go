@@ -32,6 +32,11 @@ func (l *Log) get(ctx context.Context, n uint64) ([]byte, error) {
 // fetch reads and opens record n. The error is that of the store.
 func (l *Log) fetch(ctx context.Context, n uint64) (fetched, error) {
 	object, err := l.get(ctx, n)
+	return l.opened(n, object, err)
+}
+
+// opened opens what get returned of record n.
+func (l *Log) opened(n uint64, object []byte, err error) (fetched, error) {
 	switch {
 	case errors.Is(err, backend.ErrNotExist):
 		return fetched{missing: true}, nil
@@ -123,13 +128,15 @@ func (l *Log) confirm(ctx context.Context) (damaged, err error) {
 	if head.N == 0 || l.confirmed == head {
 		return nil, nil
 	}
-	f, err := l.fetch(ctx, head.N)
+	object, err := l.get(ctx, head.N)
+	if err == nil && HashOf(object) == head.Hash { // which opened before
+		l.confirmed = head
+		return nil, nil
+	}
+	f, err := l.opened(head.N, object, err)
 	switch {
 	case err != nil:
 		return nil, err
-	case f.hash == head.Hash:
-		l.confirmed = head
-		return nil, nil
 	case f.missing:
 		return nil, &RolledBackError{Known: head}
 	case f.err == nil:
@@ -170,7 +177,7 @@ func (l *Log) fold(rec Record) error {
 	return err
 }
 
-// noteDooms remembers the packs that rec dooms, whether the Doom takes hold or
+// noteDooms remembers the packs and segments that rec dooms, whether the Doom takes hold or
 // not: someone may delete by it. The caller holds mu; rec is not applied yet.
 func (l *Log) noteDooms(rec Record) {
 	for _, e := range rec.Effects {
@@ -180,13 +187,14 @@ func (l *Log) noteDooms(rec Record) {
 		}
 		for _, p := range l.state.packs {
 			if d.Packs.Contains(p.number) {
-				l.doomed[p.info.ID] = struct{}{}
+				l.doomed[layout.Pack(p.info.ID)] = struct{}{}
 			}
 		}
+		for _, id := range d.Segments {
+			l.doomed[layout.Segment(id)] = struct{}{}
+		}
 		for _, key := range d.Objects {
-			if id, err := layout.ParsePack(key); err == nil {
-				l.doomed[id] = struct{}{}
-			}
+			l.doomed[key] = struct{}{}
 		}
 	}
 }
