@@ -26,6 +26,7 @@ import (
 	"time"
 
 	"github.com/cairn-backup/cairn/backend/retry"
+	"github.com/cairn-backup/cairn/chunk"
 	"github.com/cairn-backup/cairn/engine/internal/store"
 )
 
@@ -84,6 +85,7 @@ type tuning struct {
 	now    func() time.Time // the collector's clock
 	valid  bool             // the store is taken to keep the contract
 	agedTo uint64           // records up to this one are two days old to a collection
+	pol    chunk.Pol        // of the splitter, which takes a millisecond to derive
 }
 
 func (o Options) withDefaults() (Options, error) {

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/cairn-backup/cairn/backend"
+	"github.com/cairn-backup/cairn/chunk"
 	"github.com/cairn-backup/cairn/chunk/pack"
 	"github.com/cairn-backup/cairn/engine/internal/keys"
 	"github.com/cairn-backup/cairn/engine/internal/layout"
@@ -22,6 +23,14 @@ func Tuned(o Options, limits Limits) Options {
 	return o
 }
 
+// Polynomial returns o with the polynomial of the repository's key, which else
+// every Open derives.
+func Polynomial(o Options, key chunk.Key) (Options, error) {
+	var err error
+	o.tuning.pol, err = chunk.DerivePolynomial(key)
+	return o, err
+}
+
 // Settle returns o with another time for which an outcome is sought.
 func Settle(o Options, d time.Duration) Options {
 	o.tuning.settle = d
@@ -33,6 +42,9 @@ func (r *Repository) Log() *log.Log { return r.log }
 
 // Key returns the repository key.
 func (r *Repository) Key() keys.Root { return r.keys.Root() }
+
+// OwnSecret returns what s holds.
+func OwnSecret(ctx context.Context, s Secret) (keys.Secret, error) { return s.secret(ctx) }
 
 // RepositoryID returns the id that is bound into every object.
 func (r *Repository) RepositoryID() keys.RepositoryID { return r.id }

@@ -87,9 +87,10 @@ func (r *Repository) unlock(ctx context.Context, s Secret) error {
 	if r.config.Admin != r.keys.Admin().Public() {
 		return corruptObject(layout.Config, errors.New("the signing key in it is not derived from the repository's key"))
 	}
-	r.pol, err = chunk.DerivePolynomial(r.keys.Chunk)
-	if err != nil {
-		return err
+	if r.pol = r.opts.tuning.pol; r.pol == 0 {
+		if r.pol, err = chunk.DerivePolynomial(r.keys.Chunk); err != nil {
+			return err
+		}
 	}
 	return r.openLog(ctx, object)
 }

@@ -1,0 +1,6 @@
+//go:build race
+
+package engine_test
+
+// simRace: schedules take ten times as long.
+const simRace = true

@@ -1,0 +1,180 @@
+package engine_test
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// simRun runs the schedule of one seed, and returns what is wrong.
+func simRun(t *testing.T, seed uint64, trace func(format string, args ...any)) (stats map[string]int, digest uint64, failure error) {
+	defer func() {
+		if r := recover(); r != nil {
+			failure = fmt.Errorf("panic: %v", r)
+		}
+	}()
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		w := newSimWorld(seed)
+		w.trace = trace
+		var err error
+		if w.model, err = newSimModel(ctx, w); err != nil {
+			failure = err
+			return
+		}
+		w.cast(ctx)
+		w.run()
+		w.end(ctx)
+		stats, digest, failure = w.stats, w.digest.Sum64(), w.failure
+	})
+	return stats, digest, failure
+}
+
+// cast starts the actors of a schedule.
+func (w *simWorld) cast(ctx context.Context) {
+	shared := &simData{name: "shared"}
+	for i := range 1 + w.rng.IntN(3) {
+		d := shared
+		if i == 2 {
+			d = &simData{name: "own"}
+		}
+		w.act(ctx, "writer"+itoa(i), 2+w.rng.IntN(4), d.backup)
+	}
+	for i := range 1 + w.rng.IntN(2) {
+		w.act(ctx, "collector"+itoa(i), 2+w.rng.IntN(5), simCollector)
+	}
+	if w.rng.IntN(3) == 0 {
+		w.act(ctx, "rival", 1+w.rng.IntN(4), simRival)
+	}
+	w.act(ctx, "forgetter", 1+w.rng.IntN(6), simForgetter)
+	if w.rng.IntN(2) == 0 {
+		w.act(ctx, "reader", 1+w.rng.IntN(4), simReader)
+	}
+	if w.rng.IntN(4) == 0 {
+		w.act(ctx, "checker", 1+w.rng.IntN(2), simChecker)
+	}
+}
+
+// Environment variables of the simulation.
+const (
+	envSchedules = "CAIRN_SCHEDULES" // how many
+	envSimFirst  = "CAIRN_SIM_FIRST" // the first seed
+	envSimSeed   = "CAIRN_SIM_SEED"  // only this one, with a trace
+)
+
+func envNumber(t *testing.T, name string, otherwise uint64) uint64 {
+	t.Helper()
+	s := os.Getenv(name)
+	if s == "" {
+		return otherwise
+	}
+	n, err := strconv.ParseUint(s, 10, 64)
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return n
+}
+
+// simMust are the events that a simulation of many schedules must have seen, or
+// it shows nothing.
+var simMust = []string{
+	"commits", "forgotten", "dooms", "deletes", "conflicts", "rescues", "resumes", "restores", "lost replies", "late writes",
+	"failed writes", "exists, by its own put", "stale lists", "collections", "stale plans", "crashes", "pauses", "stopped for ever", "unknown outcomes", "undeleted",
+}
+
+// TestSimulation runs the real code under many schedules: writers, collectors,
+// forgetters, readers and checkers on one store that delays, loses replies,
+// and lists what is not there any more; some of them crash or stop for ever.
+// After every write a model checks V1 to V4 and V14.
+func TestSimulation(t *testing.T) {
+	t.Parallel()
+	if seed := envNumber(t, envSimSeed, 0); seed > 0 {
+		stats, digest, err := simRun(t, seed, t.Logf)
+		t.Logf("digest %x, %v", digest, stats)
+		if err != nil {
+			t.Error(err)
+		}
+		return
+	}
+	count := envNumber(t, envSchedules, uint64(simCount()))
+	first := envNumber(t, envSimFirst, 1)
+	var next atomic.Uint64
+	var mu sync.Mutex // guards total and failures
+	total, failures := make(map[string]int), 0
+	var wg sync.WaitGroup
+	begin := time.Now()
+	for range runtime.GOMAXPROCS(0) {
+		wg.Go(func() {
+			for {
+				seed := first + next.Add(1) - 1
+				mu.Lock()
+				stop := failures >= 3
+				mu.Unlock()
+				if seed >= first+count || stop {
+					return
+				}
+				stats, _, err := simRun(t, seed, nil)
+				mu.Lock()
+				for what, n := range stats {
+					total[what] += n
+				}
+				if err != nil {
+					failures++
+					t.Errorf("seed %d: %v\nto see it again: %s=%d go test ./engine -run '^TestSimulation$' -v", seed, err, envSimSeed, seed)
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	var list []string
+	for _, what := range slices.Sorted(maps.Keys(total)) {
+		list = append(list, fmt.Sprintf("%d %s", total[what], what))
+	}
+	t.Logf("%d schedules from seed %d in %v: %s", count, first, time.Since(begin).Round(time.Millisecond), strings.Join(list, ", "))
+	for _, what := range simMust {
+		if count >= 500 && total[what] == 0 {
+			t.Errorf("in %d schedules there was none of: %s", count, what)
+		}
+	}
+}
+
+// simCount is how many schedules are run.
+func simCount() int {
+	switch {
+	case os.Getenv("CAIRN_PROVE") != "":
+		return 100_000
+	case simRace:
+		return 20
+	case testing.Short():
+		return 100
+	}
+	return 300
+}
+
+// TestSimulationRepeats: the same seed gives the same schedule, call for call.
+func TestSimulationRepeats(t *testing.T) {
+	t.Parallel()
+	for seed := uint64(1); seed <= 20; seed++ {
+		var digests [2]uint64
+		for i := range digests {
+			var err error
+			if _, digests[i], err = simRun(t, seed, nil); err != nil {
+				t.Fatalf("seed %d: %v", seed, err)
+			}
+		}
+		if digests[0] != digests[1] {
+			t.Errorf("seed %d gives two different schedules", seed)
+		}
+	}
+}
