@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"crypto/ed25519"
 	"encoding/base64"
 	"encoding/hex"
@@ -9,15 +10,19 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/spf13/cobra"
 	"golang.org/x/crypto/ssh"
 )
 
-// TestNoSecretLeaks runs commands that succeed and that fail in every way that
-// has to do with secrets, and looks for the passphrase and the key in all that
-// was printed and in every file that was written.
+// TestNoSecretLeaks runs every command, and those that have to do with secrets
+// so that they succeed and that they fail in every way, and looks for the
+// passphrase and the key in all that was printed and in every file that was
+// written. Memory dumps are the subject of TestNoCoreDump.
 func TestNoSecretLeaks(t *testing.T) {
 	const passphrase, other = "correct-horse-battery-staple", "wrong-horse-battery-staple"
 	dir := t.TempDir()
@@ -49,12 +54,17 @@ func TestNoSecretLeaks(t *testing.T) {
 	}
 	var printed bytes.Buffer
 	env := []string{"HOME=" + filepath.Join(dir, "home"), "PATH=" + os.Getenv("PATH")}
+	const anyCode = -1
+	var ran []string // what was run, one line a command
 	cairn := func(want int, extra []string, args ...string) {
 		t.Helper()
+		ran = append(ran, strings.Join(args, " ")+" ")
 		args = append([]string{"-v", "-r", repo, "--cache-dir", cache}, args...)
 		var out bytes.Buffer
-		code := run(t.Context(), args, stdio{in: strings.NewReader(""), out: &out, err: &out}, append(env, extra...))
-		if code != want {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		code := run(ctx, args, stdio{in: strings.NewReader(""), out: &out, err: &out}, append(env, extra...))
+		if code != want && want != anyCode {
 			t.Errorf("cairn %q exits with %d, want %d:\n%s", args, code, want, out.String())
 		}
 		printed.Write(out.Bytes())
@@ -76,6 +86,22 @@ func TestNoSecretLeaks(t *testing.T) {
 	cairn(2, nil, "--key-file", right, "snapshots")
 	cairn(2, nil, "--passphrase-file", key, "snapshots")
 	cairn(2, append([]string{"CAIRN_KEY_FILE=" + key}, inEnv...), "snapshots")
+	byKey := []string{"CAIRN_KEY_FILE=" + key}
+	for _, args := range [][]string{
+		{"snapshots"}, {"ls", "latest"}, {"cat", "latest", "file"}, {"find", "file"}, {"stats", "--json"}, {"status"}, {"version"},
+		{"diff", "latest", "latest"}, {"tag", "latest", "--add", "x"}, {"check", "--json"}, {"cache", "list"}, {"backup", "--dry-run", source},
+		{"restore", "latest", "--in-place", filepath.Join(dir, "out")}, {"swap", "--discard", filepath.Join(dir, "out")},
+		{"delete", "latest"}, {"undelete", "latest"}, {"repair", "log", "--dry-run"}, {"key", "remove", "zzzz"}, {"backup", "--sqlite", right},
+		{"backup", filepath.Join(dir, "nowhere")}, {"--log", "x"}, {"--passphrase", passphrase[:0]},
+	} {
+		cairn(anyCode, byKey, args...) // a passphrase takes longer
+	}
+	// Commands that this test does not know are run as they are.
+	for _, path := range leaves((&app{out: &output{}}).rootCommand()) {
+		if !slices.ContainsFunc(ran, func(line string) bool { return strings.Contains(" "+line, " "+path+" ") }) {
+			cairn(anyCode, byKey, strings.Fields(path)...)
+		}
+	}
 	cairn(0, inEnv, "key", "passwd", "--new-passphrase-file", wrong)
 	cairn(11, inEnv, "backup", source)
 
@@ -124,6 +150,19 @@ func TestNoSecretLeaks(t *testing.T) {
 	if files < 8 {
 		t.Errorf("only %d files were looked at", files)
 	}
+}
+
+// leaves returns the commands that hold no others, as "key list".
+func leaves(cmd *cobra.Command) []string {
+	var found []string
+	for _, sub := range cmd.Commands() {
+		if sub.HasSubCommands() {
+			found = append(found, leaves(sub)...)
+		} else {
+			found = append(found, strings.TrimPrefix(sub.CommandPath(), "cairn "))
+		}
+	}
+	return found
 }
 
 // secretForms returns what a secret looks like where it leaks.

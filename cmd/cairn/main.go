@@ -18,6 +18,7 @@ func main() { os.Exit(realMain()) }
 // realMain runs the command line of this process. The first SIGINT or SIGTERM
 // cancels it; the second ends the process at once.
 func realMain() int {
+	noDump()
 	// What lives is mostly a few large buffers, which cost nothing to collect,
 	// so that half the garbage that Go lets lie otherwise saves memory for free.
 	if os.Getenv("GOGC") == "" {
