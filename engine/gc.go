@@ -103,7 +103,8 @@ type GCCount struct {
 	Bytes   uint64 `json:"bytes"` // 0 where it is not known
 }
 
-func (c *GCCount) add(bytes uint64) {
+// count counts one more object.
+func count(c *GCCount, bytes uint64) {
 	c.Objects++
 	c.Bytes += bytes
 }

@@ -28,7 +28,7 @@ const probes = 12
 
 // newFilter returns a filter for n IDs at perID bits each, of at most limit
 // bytes.
-func newFilter(n uint64, perID, limit uint64) *filter {
+func newFilter(n, perID, limit uint64) *filter {
 	const lineBytes = 64
 	lines := n*perID/(lineBytes*8) + 1
 	return &filter{lines: make([]filterLine, min(lines, limit/lineBytes))}

@@ -63,12 +63,12 @@ func (g *gcPlan) planFold(st *log.State, plan *GCPlan) {
 	for _, id := range emptied(st, going) {
 		seg, _ := st.Segment(id)
 		gone[id] = true
-		plan.Folded.add(uint64(seg.Size))
+		count(&plan.Folded, uint64(seg.Size))
 	}
 	for _, group := range foldable(st, gone) {
 		g.folds = true
 		for _, seg := range group {
-			plan.Folded.add(uint64(seg.Size))
+			count(&plan.Folded, uint64(seg.Size))
 			plan.Index.Bytes += uint64(seg.Size)
 			plan.BytesRead += uint64(seg.Size)
 			plan.Requests.Get++
@@ -136,7 +136,7 @@ func (x *gcRun) foldGroup(ctx context.Context, group []log.SegmentInfo) (landed 
 		return false, fmt.Errorf("fold index segments: %w", err)
 	}
 	if landed && len(folded.Packs) > 0 {
-		x.report.Index.add(uint64(folded.Size))
+		count(&x.report.Index, uint64(folded.Size))
 	}
 	return landed, nil
 }

@@ -106,8 +106,8 @@ const (
 	isFolded
 )
 
-// of returns where objects of that reason are counted.
-func (f *GCFigures) of(why gcReason) *GCCount {
+// reasonOf returns where objects of that reason are counted.
+func reasonOf(f *GCFigures, why gcReason) *GCCount {
 	return [...]*GCCount{
 		isEarlier: &f.Earlier, isUnneeded: &f.Unneeded, isDead: &f.Dead, isRepacked: &f.Repacked, isUnnamed: &f.Unnamed, isFolded: &f.Folded,
 	}[why]
@@ -130,7 +130,7 @@ func (g *gcPlan) plan(ctx context.Context, plan *GCPlan) error {
 		return err
 	}
 	for range st.Doomed() {
-		plan.Earlier.add(0)
+		count(&plan.Earlier, 0)
 	}
 	g.old = st.Uncollected()
 	if g.opts.Walk == Always || g.opts.Walk == Auto && (g.old || g.forgot || len(g.ended) > 0) {
@@ -268,7 +268,7 @@ func (g *gcPlan) young(ctx context.Context, st *log.State, packs log.Ranges) (lo
 func sizeOf(st *log.State, packs log.Ranges) (c GCCount) {
 	for n := range packs.All() {
 		if info, ok := st.Pack(n); ok {
-			c.add(uint64(info.Size))
+			count(&c, uint64(info.Size))
 		}
 	}
 	return c
@@ -290,8 +290,8 @@ func (g *gcPlan) planSweep(ctx context.Context, st *log.State, plan *GCPlan) err
 				continue
 			}
 			g.unnamed = append(g.unnamed, info.Key)
-			g.sizes[info.Key] = uint64(info.Size) //nolint:gosec // not negative
-			plan.Unnamed.add(uint64(info.Size))   //nolint:gosec // not negative
+			g.sizes[info.Key] = uint64(info.Size)   //nolint:gosec // not negative
+			count(&plan.Unnamed, uint64(info.Size)) //nolint:gosec // not negative
 		}
 	}
 	var hints []backend.Info
@@ -306,7 +306,7 @@ func (g *gcPlan) planSweep(ctx context.Context, st *log.State, plan *GCPlan) err
 	}
 	for _, info := range hints[:max(0, len(hints)-keepHints)] {
 		g.hints = append(g.hints, info.Key)
-		plan.Hints.add(uint64(info.Size)) //nolint:gosec // not negative
+		count(&plan.Hints, uint64(info.Size)) //nolint:gosec // not negative
 	}
 	return nil
 }

@@ -41,8 +41,6 @@ func sortByGain(packs []gcPack) {
 type batch struct {
 	repacker *store.Repacker
 	packs    map[uint64]*batchPack
-	copied   uint64
-	chunks   int
 }
 
 // A batchPack says what becomes of the chunks of one pack.
@@ -251,7 +249,7 @@ func (x *gcRun) tryLand(ctx context.Context, b *batch) (uint64, error) {
 	packs, bytes, segment := b.repacker.Written()
 	x.report.Copied = x.report.Copied.plus(GCCount{packs, bytes})
 	if segment > 0 {
-		x.report.Index.add(segment)
+		count(&x.report.Index, segment)
 	}
 	return doom.Packs.Count(), nil
 }

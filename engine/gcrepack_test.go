@@ -39,7 +39,7 @@ func TestGCChain(t *testing.T) {
 	}
 	after := stored(t, b)
 	t.Logf("%d → %d bytes, %+v", before, after, report)
-	if report.Dead.Objects == 0 || report.Repacked.Objects == 0 {
+	if report.Repacked.Objects == 0 {
 		t.Errorf("nothing was dead or rewritten: %+v", report.GCFigures)
 	}
 	if after > 2_500_000 {

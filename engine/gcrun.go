@@ -33,7 +33,7 @@ func (p *GCPlan) Run(ctx context.Context) (report GCReport, err error) {
 	m := progress.NewMeter(g.opts.Progress)
 	defer func() { m.Finish(err) }()
 	x := &gcRun{gcPlan: g, meter: m, report: &report, deleted: make(map[log.Doomed]bool)}
-	x.planned = p.GCFigures
+	x.planned, report.Left = p.GCFigures, p.Left
 	err = x.run(ctx, p)
 	report.Elapsed = time.Since(begin)
 	used := g.repo.meter.Counts().Sub(g.before)
@@ -158,7 +158,7 @@ func (x *gcRun) doomBare(ctx context.Context) error {
 		x.noteSegments(st, doom.Segments)
 		figures.Unneeded = x.note(st, packs, isUnneeded)
 		for _, key := range doom.Objects {
-			figures.Unnamed.add(x.sizes[key])
+			count(&figures.Unnamed, x.sizes[key])
 		}
 		if len(packs) == 0 && len(doom.Objects) == 0 && len(doom.Segments) == 0 {
 			return effects, nil
@@ -219,7 +219,7 @@ func (x *gcRun) note(st *log.State, packs log.Ranges, why gcReason) (c GCCount) 
 		if info, ok := st.Pack(n); ok {
 			key := layout.Pack(info.ID)
 			x.sizes[key], x.why[key] = uint64(info.Size), why
-			c.add(uint64(info.Size))
+			count(&c, uint64(info.Size))
 		}
 	}
 	return c
@@ -267,7 +267,7 @@ func (x *gcRun) deleteDoomed(ctx context.Context) error {
 				return err
 			}
 			for _, key := range keys {
-				x.report.of(x.why[key]).add(x.sizes[key])
+				count(reasonOf(&x.report.GCFigures, x.why[key]), x.sizes[key])
 				x.deleted[log.Doomed{N: n, Key: key}] = true
 			}
 		}
@@ -333,7 +333,7 @@ func (x *gcRun) close(ctx context.Context) error {
 		if whole && old {
 			doom.Purged = x.purged
 		}
-		if doom.Deleted == 0 && !(whole && (old || st.Uncollected())) {
+		if doom.Deleted == 0 && (!whole || !old && !st.Uncollected()) {
 			return nil, nil
 		}
 		return []log.Effect{doom}, nil

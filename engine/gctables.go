@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 
 	"github.com/cairn-backup/cairn/chunk"
 	"github.com/cairn-backup/cairn/chunk/pack"
@@ -134,7 +135,7 @@ func (g *gcPlan) planWalk(ctx context.Context, st *log.State, plan *GCPlan) erro
 		case float64(p.dropped) >= g.opts.Share*float64(p.dropped+p.kept):
 			partly = append(partly, p)
 		default:
-			plan.Partial.add(p.dropped)
+			count(&plan.Partial, p.dropped)
 		}
 		return nil
 	})
@@ -213,7 +214,7 @@ type candidates struct {
 // free for what they cost.
 func (g *gcPlan) choose(ctx context.Context, st *log.State, plan *GCPlan, c candidates) error {
 	all := make([]uint64, 0, len(c.dead)+len(c.partly))
-	for _, p := range append(c.dead[:len(c.dead):len(c.dead)], c.partly...) {
+	for _, p := range slices.Concat(c.dead, c.partly) {
 		all = append(all, p.number)
 	}
 	free := log.RangesOf(all).Subtract(c.spared)
@@ -244,9 +245,9 @@ func (g *gcPlan) chooseFrom(st *log.State, plan *GCPlan, c candidates, free log.
 		switch {
 		case !free.Contains(p.number):
 		case g.opts.MaxRepack < 0:
-			plan.Partial.add(p.dropped)
+			count(&plan.Partial, p.dropped)
 		case g.opts.MaxRepack > 0 && kept+p.kept > uint64(g.opts.MaxRepack):
-			plan.Left.add(uint64(info.Size))
+			count(&plan.Left, uint64(info.Size))
 		default:
 			copied = append(copied, p.number)
 			kept += p.kept

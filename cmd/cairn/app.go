@@ -151,7 +151,7 @@ damage, 130 interrupted.`,
 	root.SetFlagErrorFunc(flagError)
 	root.AddCommand(
 		a.initCommand(), a.backupCommand(), a.snapshotsCommand(), a.lsCommand(), a.catCommand(), a.findCommand(), a.diffCommand(),
-		a.restoreCommand(), a.swapCommand(), a.deleteCommand(), a.forgetCommand(), a.undeleteCommand(), a.tagCommand(), a.checkCommand(), a.repairCommand(), a.keyCommand(),
+		a.restoreCommand(), a.swapCommand(), a.deleteCommand(), a.forgetCommand(), a.undeleteCommand(), a.tagCommand(), a.checkCommand(), a.repairCommand(), a.gcCommand(), a.keyCommand(),
 		a.cacheCommand(), a.statsCommand(), a.statusCommand(), a.serveCommand(), a.versionCommand(),
 	)
 	return root

@@ -16,7 +16,7 @@ func (a *app) deleteCommand() *cobra.Command {
 		Short: "Delete snapshots; frees no space",
 		Long: `Delete snapshots, all that are named or none.
 
-Their data stays where it is: this frees no space. gc does, in a later version.
+Their data stays where it is: this frees no space. gc does, a day later.
 Until then undelete brings them back.`,
 		Example: `  cairn delete 4f2c91ab 9e01d7c2`,
 		Args:    atLeast("a SNAPSHOT"),
@@ -52,7 +52,7 @@ func (a *app) delete(ctx context.Context, refs []string) (err error) {
 		return a.out.document(deleteJSON{Schema: schema, Deleted: ids})
 	}
 	a.out.say("deleted %s: %s", plural(len(ids), "snapshot", "snapshots"), strings.Join(names, " "))
-	a.out.say("This frees no space: their data stays until it is collected by gc.")
+	a.out.say("This frees no space: cairn gc does, once they were deleted for a day.")
 	return nil
 }
 
