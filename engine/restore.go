@@ -51,22 +51,13 @@ func (r *Repository) restore(ctx context.Context, id manifest.ID, dst target.Tar
 	if err := r.store.Load(ctx, needs); err != nil {
 		return report, err
 	}
-	need := target.Need{Bytes: snap.Stats.Bytes, Entries: snap.Stats.Files + snap.Stats.Dirs + snap.Stats.Others}
-	if !pick.all() {
-		need = target.Need{}
+	if pick.all() {
+		m.AddFilesTotal(int64(entriesOf(snap)))  //nolint:gosec // a count
+		m.AddBytesTotal(int64(snap.Stats.Bytes)) //nolint:gosec // a size
 	}
-	m.AddFilesTotal(int64(need.Entries)) //nolint:gosec // a count
-	m.AddBytesTotal(int64(need.Bytes))   //nolint:gosec // a size
-	w, err := dst.Begin(ctx, need)
-	if errors.Is(err, target.ErrNoSpace) {
-		// Holes take no space; how much they are only the tree tells.
-		if need.Bytes, err = r.dataBytes(ctx, snap.Tree); err != nil {
-			return report, r.meanwhile(err, id)
-		}
-		w, err = dst.Begin(ctx, need)
-	}
+	w, err := r.begin(ctx, snap, dst, opts)
 	if err != nil {
-		return report, err
+		return report, r.meanwhile(err, id)
 	}
 	m.SetPhase(progress.Write)
 	x := &restorer{repo: r, snap: snap, out: w, opts: opts, meter: m, pick: pick, report: &report}
@@ -93,30 +84,6 @@ func (r *Repository) restore(ctx context.Context, id manifest.ID, dst target.Tar
 		return report, fmt.Errorf("%w: %d", ErrIncomplete, len(report.Problems))
 	}
 	return report, nil
-}
-
-// dataBytes returns how many bytes of content a tree has, holes left out and
-// each group of hard links counted once.
-func (r *Repository) dataBytes(ctx context.Context, tree chunk.ID) (uint64, error) {
-	var sum uint64
-	links := make(map[uint64]bool)
-	err := manifest.Walk(ctx, r.store, tree, func(_ string, n manifest.Node) error {
-		if n.Link != 0 && links[n.Link] {
-			return nil
-		}
-		links[n.Link] = true
-		sum += uint64(len(n.Content.Inline))
-		for e, err := range manifest.Extents(ctx, r.store, n.Content, 0) {
-			if err != nil {
-				return err
-			}
-			if e.Kind != manifest.Hole {
-				sum += e.Length
-			}
-		}
-		return nil
-	})
-	return sum, err
 }
 
 // run writes everything.

@@ -28,10 +28,11 @@ something: "changed" makes every entry as it is in the snapshot, and writes only
 what differs, also within large files; "never" makes what is missing. --delete
 removes what the snapshot does not hold, --dry-run shows what would be done.
 
---in-place puts a snapshot of one directory or file back where it was: it is
+--in-place puts every directory and file of a snapshot back where it was: it is
 restored beside it and exchanged as a whole, so that a failure at any moment
 leaves the old one. That is kept until the next time, or until cairn swap
---discard. With --overwrite the directory is mended instead.
+--discard. Several are exchanged one after the other, once all of them are
+restored. With --overwrite what is there is mended instead.
 
 --tar FILE makes an archive; "-" is standard output.
 
@@ -81,6 +82,11 @@ func (a *app) restore(ctx context.Context, ref string, patterns []string, mode r
 	paths, err := a.restorePaths(ctx, repo, s, patterns)
 	if err != nil {
 		return err
+	}
+	if mode.inPlace {
+		if mode.files, err = fileRoots(ctx, repo, s); err != nil {
+			return err
+		}
 	}
 	to, err := a.place(mode, s)
 	if err != nil {
@@ -190,7 +196,9 @@ func (a *app) restoreReport(r engine.RestoreReport, dir string, mode restoreMode
 		return nil
 	}
 	if mode.inPlace && mode.overwrite == "" {
-		a.out.note("what was there before is kept beside it: cairn swap --discard %s removes it", printable(dir))
+		for _, root := range r.Snapshot.Roots {
+			a.out.note("what was there before is kept beside it: cairn swap --discard %s removes it", printable(root.Path))
+		}
 	}
 	failed := ""
 	if n := len(r.Problems); n > 0 {

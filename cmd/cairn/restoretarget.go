@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/cairn-backup/cairn/engine"
 	"github.com/cairn-backup/cairn/engine/target"
@@ -21,6 +22,9 @@ type restoreMode struct {
 	dryRun    bool
 	noOwner   bool
 	force     bool
+
+	several bool            // roots: changes are told by their whole paths
+	files   map[string]bool // roots that are no directories, by name
 }
 
 // check refuses what makes no sense together.
@@ -75,23 +79,100 @@ func (a *app) place(m restoreMode, s manifest.Snapshot) (place, error) {
 		abs, err := filepath.Abs(m.dir)
 		return place{a.dirTarget(m, abs), m.dir, none, none}, err
 	}
-	if len(s.Roots) != 1 || !filepath.IsAbs(s.Roots[0].Path) {
-		return place{}, withHint(usagef("--in-place takes a snapshot of one directory or file that had a path"), "give --target DIR")
+	m.several = len(s.Roots) > 1
+	t, name, err := a.inPlace(m, s)
+	return place{t, name, none, none}, err
+}
+
+// inPlace returns where the roots of s were.
+func (a *app) inPlace(m restoreMode, s manifest.Snapshot) (target.Target, string, error) {
+	if err := separate(s.Roots); err != nil {
+		return nil, "", withHint(err, "give --target DIR")
 	}
-	path := s.Roots[0].Path
-	if m.overwrite != "" || m.dryRun {
-		fi, err := os.Stat(path)
-		if err == nil && !fi.IsDir() {
-			if m.remove {
-				return place{}, usagef("--delete is for directories, and %s is a file", printable(path))
-			}
-			return place{a.dirTarget(m, filepath.Dir(path)), path, none, none}, nil
+	var parts []target.Part
+	var names []string
+	for _, root := range s.Roots {
+		p, err := a.partInPlace(m, root)
+		if err != nil {
+			return nil, "", err
 		}
-		return place{a.dirTarget(m, path), path, none, none}, nil
+		parts = append(parts, p)
+		names = append(names, root.Path)
 	}
-	t := target.Swap(path)
-	t.NoOwner, t.Force = m.noOwner, m.force
-	return place{t, path, none, none}, nil
+	if len(parts) == 1 {
+		return parts[0].Target, names[0], nil
+	}
+	return target.Parts(parts...), strings.Join(names, ", "), nil
+}
+
+// fileRoots returns which roots of s are no directories.
+func fileRoots(ctx context.Context, repo *engine.Repository, s manifest.Snapshot) (map[string]bool, error) {
+	view, err := repo.FS(ctx, s.ID)
+	if err != nil {
+		return nil, err
+	}
+	files := make(map[string]bool)
+	for _, root := range s.Roots {
+		fi, err := view.Lstat(root.Name)
+		if err != nil {
+			return nil, err
+		}
+		if !fi.IsDir() {
+			files[root.Name] = true
+		}
+	}
+	return files, nil
+}
+
+// separate refuses roots that cannot go back to where they were.
+func separate(roots []manifest.Root) error {
+	if len(roots) == 0 {
+		return usagef("--in-place takes a snapshot of directories or files that had a path")
+	}
+	for i, root := range roots {
+		if !filepath.IsAbs(root.Path) {
+			return usagef("--in-place takes a snapshot of directories or files that had a path, and %s had none", printable(root.Name))
+		}
+		for _, other := range roots[:i] {
+			if within(root.Path, other.Path) || within(other.Path, root.Path) {
+				return usagef("--in-place cannot put back %s and %s, of which one lies in the other", printable(other.Path), printable(root.Path))
+			}
+		}
+	}
+	return nil
+}
+
+// within reports whether path is dir or lies in it.
+func within(path, dir string) bool {
+	rel, err := filepath.Rel(dir, path)
+	return err == nil && rel != ".." && !strings.HasPrefix(rel, ".."+string(filepath.Separator))
+}
+
+// partInPlace returns where one root was.
+func (a *app) partInPlace(m restoreMode, root manifest.Root) (target.Part, error) {
+	part := target.Part{Root: root.Name, Name: filepath.Base(root.Path)}
+	if m.overwrite == "" && !m.dryRun {
+		t := target.Swap(root.Path)
+		t.NoOwner, t.Force = m.noOwner, m.force
+		part.Target = t
+		return part, nil
+	}
+	dir := root.Path
+	if m.files[root.Name] {
+		if m.remove {
+			return part, usagef("--delete is for directories, and %s is a file", printable(root.Path))
+		}
+		dir = filepath.Dir(root.Path)
+	}
+	t := a.dirTarget(m, dir)
+	if t.Report != nil && m.several {
+		t.Report = func(c target.Change) {
+			c.Path = filepath.Join(dir, filepath.FromSlash(c.Path))
+			a.change(c)
+		}
+	}
+	part.Target = t
+	return part, nil
 }
 
 // tarFile makes a new archive.

@@ -114,8 +114,7 @@ func (w *dirWriter) begin(need Need) error {
 	case !before.IsDir():
 		return w.fail("begin", "", ErrNotDirectory)
 	case w.over != nil && w.over.overwrite != Refuse:
-		// What is needed depends on what differs: a full disk is found out
-		// while writing.
+		// What is needed depends on what differs: see Fit.
 	default:
 		if err := checkEmpty(w.path); err != nil {
 			return w.fail("begin", "", err)

@@ -204,3 +204,11 @@ func sameDevice(fi fs.FileInfo, n manifest.Node) bool {
 	}
 	return ok && uint64(unix.Major(dev))<<32|uint64(unix.Minor(dev)) == n.Device
 }
+
+// allocated returns how much room a file takes, in bytes.
+func allocated(fi fs.FileInfo) int64 {
+	if st, ok := fi.Sys().(*syscall.Stat_t); ok {
+		return st.Blocks * 512 // the unit of stat(2), whatever the file system's is
+	}
+	return fi.Size()
+}

@@ -70,3 +70,6 @@ func (w *dirWriter) metaDiffers(root *os.Root, name string, kind manifest.NodeKi
 
 // sameDevice is never asked: device nodes are not made here.
 func sameDevice(fs.FileInfo, manifest.Node) bool { return false }
+
+// allocated returns how much room a file takes, in bytes, as far as is known.
+func allocated(fi fs.FileInfo) int64 { return fi.Size() }

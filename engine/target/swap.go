@@ -346,6 +346,8 @@ type swapWriter struct {
 	only  string     // the first file at the top
 	more  bool       // there is something besides it
 	done  bool
+
+	staged string // what goes to the target's path, once it is finished and verified
 }
 
 var _ Writer = (*swapWriter)(nil)
@@ -385,21 +387,15 @@ func (w *swapWriter) Commit(ctx context.Context) error {
 	if w.done {
 		return swapError("commit", w.at.path, ErrDone)
 	}
-	staged, err := w.finishStaging(ctx)
-	if err != nil {
-		return swapError("commit", w.at.path, err)
-	}
-	if w.target.Verify != nil {
-		if err := w.target.Verify(ctx, staged); err != nil {
-			return swapError("verify", staged, err)
-		}
+	if err := w.verify(ctx); err != nil {
+		return err
 	}
 	if w.target.Quiesce != nil {
 		if err := w.target.Quiesce(ctx); err != nil {
 			return swapError("quiesce", w.at.path, err)
 		}
 	}
-	err = w.exchange(ctx, staged)
+	err := w.exchange(ctx, w.staged)
 	if err == nil {
 		w.done = true
 		err = w.lock.release()
@@ -415,6 +411,31 @@ func (w *swapWriter) Commit(ctx context.Context) error {
 	if err != nil {
 		return swapError("commit", w.at.path, err)
 	}
+	return nil
+}
+
+// prepare does what Commit does before Quiesce.
+func (w *swapWriter) prepare(ctx context.Context) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.verify(ctx)
+}
+
+// verify finishes what was staged and has it verified, once.
+func (w *swapWriter) verify(ctx context.Context) error {
+	if w.staged != "" {
+		return nil
+	}
+	staged, err := w.finishStaging(ctx)
+	if err != nil {
+		return swapError("commit", w.at.path, err)
+	}
+	if w.target.Verify != nil {
+		if err := w.target.Verify(ctx, staged); err != nil {
+			return swapError("verify", staged, err)
+		}
+	}
+	w.staged = staged
 	return nil
 }
 

@@ -61,6 +61,16 @@ func (e *Error) Is(target error) bool { return target == ErrTarget }
 type Need struct {
 	Bytes   uint64 // of content, holes left out
 	Entries uint64 // of every kind
+
+	// Roots says how much of it each root is, for a snapshot of several; nil
+	// if that is not known.
+	Roots []RootNeed
+}
+
+// RootNeed is the need of one root.
+type RootNeed struct {
+	Root           string // its name in the snapshot
+	Bytes, Entries uint64
 }
 
 // A Target can be restored to.

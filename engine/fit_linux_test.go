@@ -1,0 +1,83 @@
+package engine_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cairn-backup/cairn/engine"
+	"github.com/cairn-backup/cairn/engine/source"
+	"github.com/cairn-backup/cairn/engine/target"
+)
+
+// TestRoomOverContent: a restore over content is refused before anything is
+// written if what it adds has no room, and only then.
+func TestRoomOverContent(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("mounting takes root")
+	}
+	r := overRepo(t)
+	const size = 3 << 20
+	all := map[string][]byte{"a": random(1, size), "b": random(2, size), "c": random(3, size)}
+	src := write(t, all)
+	hole, err := os.Create(filepath.Join(src, "hole"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(hole.Truncate(1<<30), hole.Close()); err != nil {
+		t.Fatal(err)
+	}
+	id := backUp(t, r, source.Dir(src), engine.BackupOptions{}).Snapshot.ID
+	changed := func(d *target.DirTarget) { d.Overwrite = target.Changed }
+	never := func(d *target.DirTarget) { d.Overwrite = target.Never }
+	for _, c := range []struct {
+		name  string
+		there map[string][]byte
+		set   func(*target.DirTarget)
+		paths []string
+		fits  bool
+	}{
+		{"new, all of it", nil, func(*target.DirTarget) {}, nil, false},
+		{"new, a part", nil, func(*target.DirTarget) {}, []string{"a", "b", "hole"}, true},
+		{"new, a part that is too large", nil, func(*target.DirTarget) {}, []string{"[abc]"}, false},
+		{"nothing there", nil, changed, nil, false},
+		{"something else there", map[string][]byte{"x": random(4, size)}, changed, nil, false},
+		{"two thirds there", map[string][]byte{"a": all["a"], "b": all["b"]}, changed, nil, false},
+		{"everything there, one replaced by a smaller one", map[string][]byte{"a": all["a"], "b": all["b"], "c": random(5, 1000)}, changed, []string{"a", "b", "hole"}, true},
+		{"kept", map[string][]byte{"a": random(6, size), "b": random(7, size), "c": nil}, never, nil, true},
+		{"not kept", map[string][]byte{"a": random(6, size), "b": random(7, size)}, never, nil, false},
+		{"replaced one by one", map[string][]byte{"a": all["a"], "b": random(8, 100), "c": nil}, changed, []string{"a", "b"}, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir := t.TempDir()
+			if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=8m"); err != nil {
+				t.Skipf("mount: %v", err)
+			}
+			defer func() {
+				if err := unix.Unmount(dir, 0); err != nil {
+					t.Error(err)
+				}
+			}()
+			dst := filepath.Join(dir, "dst")
+			if err := os.Mkdir(dst, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			update(t, dst, c.there)
+			before := state(t, dir)
+			d := target.Dir(dst)
+			c.set(d)
+			_, err := r.Restore(t.Context(), id, d, engine.RestoreOptions{Paths: c.paths})
+			switch {
+			case c.fits && err != nil:
+				t.Errorf("Restore = %v", err)
+			case !c.fits && !errors.Is(err, target.ErrNoSpace):
+				t.Errorf("Restore = %v, want ErrNoSpace", err)
+			case !c.fits:
+				sameState(t, state(t, dir), before)
+			}
+		})
+	}
+}
