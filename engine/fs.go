@@ -5,7 +5,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
-	"slices"
+	"iter"
 	"strings"
 	"time"
 
@@ -130,11 +130,15 @@ func (f *FS) list(name string, n manifest.Node) ([]fs.DirEntry, error) {
 	var entries []fs.DirEntry
 	for e, err := range manifest.ReadDir(f.ctx, f.repo.store, n.Tree) {
 		if err != nil {
-			return entries, &fs.PathError{Op: "readdir", Path: name, Err: f.repo.meanwhile(err, f.snap.ID)}
+			return entries, f.listError(name, err)
 		}
 		entries = append(entries, fs.FileInfoToDirEntry(info{&e}))
 	}
 	return entries, nil
+}
+
+func (f *FS) listError(name string, err error) error {
+	return &fs.PathError{Op: "readdir", Path: name, Err: f.repo.meanwhile(err, f.snap.ID)}
 }
 
 // info is the fs.FileInfo of a node.
@@ -171,17 +175,25 @@ func (i info) Mode() fs.FileMode {
 	return m
 }
 
-// A dirFile is an open directory.
+// A dirFile is an open directory. It holds no more entries than ReadDir is
+// asked for.
 type dirFile struct {
-	fs      *FS
-	name    string
-	node    manifest.Node
-	entries []fs.DirEntry
-	read    bool
+	fs   *FS
+	name string
+	node manifest.Node
+	next func() (manifest.Node, error, bool) // nil before the first ReadDir
+	stop func()
 }
 
 func (d *dirFile) Stat() (fs.FileInfo, error) { return info{&d.node}, nil }
-func (d *dirFile) Close() error               { return nil }
+
+// Close ends the listing.
+func (d *dirFile) Close() error {
+	if d.stop != nil {
+		d.stop()
+	}
+	return nil
+}
 
 func (d *dirFile) Read([]byte) (int, error) {
 	return 0, &fs.PathError{Op: "read", Path: d.name, Err: errors.New("is a directory")}
@@ -189,25 +201,24 @@ func (d *dirFile) Read([]byte) (int, error) {
 
 // ReadDir returns the next n entries, or all that are left if n <= 0.
 func (d *dirFile) ReadDir(n int) ([]fs.DirEntry, error) {
-	if !d.read {
-		entries, err := d.fs.list(d.name, d.node)
+	if d.next == nil {
+		d.next, d.stop = iter.Pull2(manifest.ReadDir(d.fs.ctx, d.fs.repo.store, d.node.Tree))
+	}
+	var entries []fs.DirEntry
+	for n <= 0 || len(entries) < n {
+		e, err, ok := d.next()
 		if err != nil {
-			return nil, err
+			return entries, d.fs.listError(d.name, err)
 		}
-		d.entries, d.read = entries, true
+		if !ok {
+			break
+		}
+		entries = append(entries, fs.FileInfoToDirEntry(info{&e}))
 	}
-	if n <= 0 {
-		rest := d.entries
-		d.entries = nil
-		return rest, nil
-	}
-	if len(d.entries) == 0 {
+	if n > 0 && len(entries) == 0 {
 		return nil, io.EOF
 	}
-	n = min(n, len(d.entries))
-	head := slices.Clone(d.entries[:n])
-	d.entries = d.entries[n:]
-	return head, nil
+	return entries, nil
 }
 
 // A file is an open file of a snapshot. What is no regular file reads as empty.

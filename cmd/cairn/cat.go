@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"io/fs"
 
 	"github.com/spf13/cobra"
 
@@ -27,31 +28,16 @@ func (a *app) cat(ctx context.Context, ref, arg string) error {
 	if a.out.json {
 		return usagef("cairn cat writes a file as it is, and no JSON")
 	}
-	repo, _, err := a.open(ctx, reads)
-	if err != nil {
+	return a.item(ctx, ref, arg, toStderr, func(v *view, name string, info fs.FileInfo) error {
+		if n := nodeOf(info); n.Kind != manifest.File {
+			return fmt.Errorf("%s is no file but a %s", printable(arg), n.Kind)
+		}
+		f, err := v.Open(name)
+		if err != nil {
+			return err
+		}
+		defer f.Close() // only read
+		_, err = io.CopyBuffer(a.out, f, make([]byte, 1<<20))
 		return err
-	}
-	defer repo.Close() // only read
-	s, err := a.snapshot(ctx, repo, ref, toStderr)
-	if err != nil {
-		return err
-	}
-	v, err := openView(ctx, repo, s)
-	if err != nil {
-		return err
-	}
-	name, info, err := v.stat(arg)
-	if err != nil {
-		return err
-	}
-	if n := nodeOf(info); n.Kind != manifest.File {
-		return fmt.Errorf("%s is no file but a %s", printable(arg), n.Kind)
-	}
-	f, err := v.Open(name)
-	if err != nil {
-		return err
-	}
-	defer f.Close() // only read
-	_, err = io.CopyBuffer(a.out, f, make([]byte, 1<<20))
-	return err
+	})
 }

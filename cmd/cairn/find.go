@@ -88,11 +88,10 @@ func matchesIn(ctx context.Context, repo *engine.Repository, s manifest.Snapshot
 	var found []match
 	var walk func(name string) error
 	walk = func(name string) error {
-		infos, err := v.children(name)
-		if err != nil {
-			return err
-		}
-		for _, info := range infos {
+		for info, err := range v.children(name) {
+			if err != nil {
+				return err
+			}
 			n := nodeOf(info)
 			below := path.Join(name, n.Name)
 			original := v.original(below)

@@ -2,9 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"iter"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -39,46 +43,67 @@ backed up is understood as well.`,
 }
 
 func (a *app) ls(ctx context.Context, ref, arg string) error {
-	repo, _, err := a.open(ctx, reads)
-	if err != nil {
-		return err
+	return a.item(ctx, ref, arg, toStdout, func(v *view, name string, info fs.FileInfo) error {
+		entries := v.children(name)
+		if !info.IsDir() {
+			entries = func(yield func(fs.FileInfo, error) bool) { yield(info, nil) }
+		}
+		if a.out.json {
+			return a.lsJSON(lsJSON{Schema: schema, Snapshot: v.snap.ID, pathJSON: pathOf(v.relative(arg)), Entries: []entryJSON{}}, entries)
+		}
+		var t table
+		for info, err := range entries {
+			if err != nil {
+				return err
+			}
+			n := nodeOf(info)
+			name := printable(n.Name)
+			if n.Kind == manifest.Symlink {
+				name += " -> " + printable(n.Target)
+			}
+			t.row(modeOf(n), owner(n.Owner, n.UID), owner(n.Group, n.GID), length(n), localTime(n.MTime), name)
+			if len(t.rows) == listed {
+				if err := t.print(a.out); err != nil {
+					return err
+				}
+			}
+		}
+		return t.print(a.out)
+	})
+}
+
+// lsJSON writes doc with the entries, of which there may be more than fit into
+// memory.
+func (a *app) lsJSON(doc lsJSON, entries iter.Seq2[fs.FileInfo, error]) error {
+	const end = "]}"
+	text, err := marshal(doc)
+	if err != nil || !strings.HasSuffix(string(text), end) {
+		return errors.Join(err, errors.New("ls: the entries are not the last of the document"))
 	}
-	defer repo.Close() // only read
-	s, err := a.snapshot(ctx, repo, ref, toStdout)
-	if err != nil {
-		return err
-	}
-	v, err := openView(ctx, repo, s)
-	if err != nil {
-		return err
-	}
-	name, info, err := v.stat(arg)
-	if err != nil {
-		return err
-	}
-	infos := []fs.FileInfo{info}
-	if info.IsDir() {
-		if infos, err = v.children(name); err != nil {
+	text = text[:len(text)-len(end)]
+	comma := false
+	for info, err := range entries {
+		if err != nil {
 			return err
 		}
-	}
-	if a.out.json {
-		doc := lsJSON{Schema: schema, Snapshot: s.ID, pathJSON: pathOf(v.relative(arg)), Entries: make([]entryJSON, len(infos))}
-		for i, info := range infos {
-			doc.Entries[i] = entryOf(nodeOf(info))
+		if comma {
+			text = append(text, ',')
 		}
-		return a.out.document(doc)
-	}
-	var t table
-	for _, info := range infos {
-		n := nodeOf(info)
-		name := printable(n.Name)
-		if n.Kind == manifest.Symlink {
-			name += " -> " + printable(n.Target)
+		comma = true
+		entry, err := marshal(entryOf(nodeOf(info)))
+		if err != nil {
+			return err
 		}
-		t.row(modeOf(n), owner(n.Owner, n.UID), owner(n.Group, n.GID), length(n), localTime(n.MTime), name)
+		if text = append(text, entry...); len(text) < 64<<10 {
+			continue
+		}
+		if _, err := a.out.Write(text); err != nil {
+			return err
+		}
+		text = text[:0]
 	}
-	return t.print(a.out)
+	_, err = a.out.Write(append(append(text, end...), '\n'))
+	return err
 }
 
 // modeOf is the kind and mode of an item as ls -l shows them.
@@ -111,18 +136,40 @@ func modeOf(n *manifest.Node) string {
 	return string(mode)
 }
 
-func (v *view) children(name string) ([]fs.FileInfo, error) {
-	entries, err := v.ReadDir(name)
-	if err != nil {
-		return nil, err
-	}
-	infos := make([]fs.FileInfo, len(entries))
-	for i, e := range entries {
-		if infos[i], err = e.Info(); err != nil {
-			return nil, err
+// listed is how many entries of a directory are in memory at a time.
+const listed = 1000
+
+// children yields the entries of a directory, by name.
+func (v *view) children(name string) iter.Seq2[fs.FileInfo, error] {
+	return func(yield func(fs.FileInfo, error) bool) {
+		f, err := v.Open(name)
+		if err != nil {
+			yield(nil, err)
+			return
+		}
+		defer f.Close() // only read
+		dir, ok := f.(fs.ReadDirFile)
+		if !ok {
+			yield(nil, &fs.PathError{Op: "readdir", Path: name, Err: errors.ErrUnsupported})
+			return
+		}
+		for {
+			entries, err := dir.ReadDir(listed)
+			if errors.Is(err, io.EOF) {
+				return
+			}
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			for _, e := range entries {
+				info, err := e.Info()
+				if !yield(info, err) || err != nil {
+					return
+				}
+			}
 		}
 	}
-	return infos, nil
 }
 
 func owner(name string, id uint32) string {
@@ -144,7 +191,7 @@ type lsJSON struct {
 	Schema   int         `json:"schema"`
 	Snapshot manifest.ID `json:"snapshot"`
 	pathJSON
-	Entries []entryJSON `json:"entries"`
+	Entries []entryJSON `json:"entries"` // the last
 }
 
 type entryJSON struct {

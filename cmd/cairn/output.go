@@ -72,9 +72,21 @@ func (o *output) Write(p []byte) (int, error) {
 
 // document writes v as one line of JSON to stdout.
 func (o *output) document(v any) error {
-	enc := json.NewEncoder(o)
+	line, err := marshal(v)
+	if err != nil {
+		return err
+	}
+	_, err = o.Write(append(line, '\n'))
+	return err
+}
+
+// marshal returns v as JSON in one line, as people can read it.
+func marshal(v any) ([]byte, error) {
+	var line bytes.Buffer
+	enc := json.NewEncoder(&line)
 	enc.SetEscapeHTML(false)
-	return enc.Encode(v)
+	err := enc.Encode(v)
+	return bytes.TrimSuffix(line.Bytes(), []byte("\n")), err
 }
 
 // draw shows the bar of m, in place of what was drawn last.

@@ -40,6 +40,29 @@ func openView(ctx context.Context, repo *engine.Repository, s manifest.Snapshot)
 	return v, nil
 }
 
+// item finds the item at arg of a snapshot and hands it to use, with its name in
+// the FS.
+func (a *app) item(ctx context.Context, ref, arg string, where stream, use func(v *view, name string, info fs.FileInfo) error) error {
+	repo, _, err := a.open(ctx, reads)
+	if err != nil {
+		return err
+	}
+	defer repo.Close() // only read
+	s, err := a.snapshot(ctx, repo, ref, where)
+	if err != nil {
+		return err
+	}
+	v, err := openView(ctx, repo, s)
+	if err != nil {
+		return err
+	}
+	name, info, err := v.stat(arg)
+	if err != nil {
+		return err
+	}
+	return use(v, name, info)
+}
+
 // relative returns arg as a path in the view's terms, "" for the top.
 func (v *view) relative(arg string) string {
 	clean := path.Clean("/" + arg)
