@@ -46,9 +46,11 @@ func TestProofManyEntries(t *testing.T) {
 		t.Helper()
 		cmd := exec.CommandContext(t.Context(), exe, args...)
 		cmd.Env = env
-		out, err := cmd.CombinedOutput()
+		var said strings.Builder
+		cmd.Stderr = &said
+		out, err := cmd.Output()
 		if err != nil {
-			t.Fatalf("cairn %s: %v\n%s", strings.Join(args, " "), err, out)
+			t.Fatalf("cairn %s: %v\n%s", strings.Join(args, " "), err, said.String())
 		}
 		usage, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage)
 		if !ok || usage.Maxrss<<10 > limit {
