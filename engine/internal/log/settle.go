@@ -26,15 +26,16 @@ func (l *Log) settle(ctx context.Context, a *attempt) (*fetched, error) {
 		if err == nil {
 			return nil, nil
 		}
-		// ErrExist with a record of ours is an answer that was lost.
+		// ErrExist with a record of ours is an answer that was lost. One of ours
+		// that is only seen may not be durable yet: to put it again tells.
 		other, known, gerr := l.whose(deadline, a)
-		if known {
+		if known && (other != nil || errors.Is(err, backend.ErrExist)) {
 			return other, nil
 		}
 		if gerr != nil && isProblem(gerr) {
 			return nil, gerr
 		}
-		sent = sent || !harmless(err)
+		sent = sent || known || !harmless(err)
 		// Taken, but not to be read: it may be ours.
 		nothing := !sent && !errors.Is(err, backend.ErrExist)
 		if nothing && (final(err) || ctx.Err() != nil) {
