@@ -83,7 +83,11 @@ func (a *simActor) ready(ctx context.Context) bool {
 	if a.repo != nil {
 		return true
 	}
-	r, err := engine.Open(ctx, a.proc, secret, simOptions)
+	opts := simOptions
+	if a.rng.IntN(2) == 0 {
+		opts.Retry.Tries = 1
+	}
+	r, err := engine.Open(ctx, a.proc, secret, opts)
 	if err != nil {
 		a.harmless("open", err)
 		return false
@@ -352,7 +356,7 @@ func simRival(ctx context.Context, a *simActor, _ int) {
 		return []log.Effect{doom}, nil
 	})
 	a.harmless("doom", err)
-	if err != nil || pos.N == 0 {
+	if err != nil || pos.N == 0 || l.Durable(ctx, pos.N) != nil {
 		return
 	}
 	for _, key := range keys {

@@ -63,12 +63,13 @@ type simModel struct {
 	dec   *codec.Decoder
 	hash  *chunk.Hasher
 
-	packs    map[pack.ID]*simPack     // by content; there is false once deleted
-	segments map[[16]byte]*simSegment // as above
-	chunks   map[chunk.ID][]byte      // everything that was ever stored
-	doomed   map[backend.Key]bool     // named by a durable Doom
-	snaps    map[manifest.ID]*simSnap // visible
-	backups  map[string]*simBackup    // by tag
+	packs    map[pack.ID]*simPack        // by content; there is false once deleted
+	segments map[[16]byte]*simSegment    // as above
+	chunks   map[chunk.ID][]byte         // everything that was ever stored
+	doomed   map[backend.Key]backend.Key // the record whose Doom names it
+	durable  map[backend.Key]bool        // put, and someone was told so
+	snaps    map[manifest.ID]*simSnap    // visible
+	backups  map[string]*simBackup       // by tag
 	forgets  map[manifest.ID][]*simForget
 	folded   map[string]bool // keys of what the log named
 }
@@ -109,6 +110,7 @@ type simBackup struct {
 	state     simState
 	err       error
 	committed manifest.ID // zero: not yet
+	record    backend.Key // by which it was committed
 }
 
 // A simForget is one wish to forget snapshots.
@@ -119,7 +121,7 @@ type simForget struct {
 func newSimModel(ctx context.Context, w *simWorld) (*simModel, error) {
 	m := &simModel{
 		w: w, ctx: ctx, packs: make(map[pack.ID]*simPack), segments: make(map[[16]byte]*simSegment),
-		chunks: make(map[chunk.ID][]byte), doomed: make(map[backend.Key]bool), snaps: make(map[manifest.ID]*simSnap),
+		chunks: make(map[chunk.ID][]byte), doomed: make(map[backend.Key]backend.Key), durable: make(map[backend.Key]bool), snaps: make(map[manifest.ID]*simSnap),
 		backups: make(map[string]*simBackup), forgets: make(map[manifest.ID][]*simForget),
 	}
 	e, raw := &simEmpty, simRaw{w.simStore}
@@ -220,10 +222,15 @@ func (m *simModel) afterRecord(op *simOp) {
 	}
 	st := m.state()
 	for d := range st.Doomed() {
-		if !m.doomed[d.Key] {
-			m.doomed[d.Key] = true
+		if m.doomed[d.Key] == "" {
+			m.doomed[d.Key] = op.key
 			m.w.stats["dooms"]++
 			m.w.say("doomed: %s", m.w.label(d.Key))
+		}
+	}
+	for _, info := range st.Packs() {
+		if !m.durable[layout.Pack(info.ID)] {
+			m.w.fail("V2: %s adds pack %v, which is not durable", op.proc.name, info.ID)
 		}
 	}
 	visible := make(map[manifest.ID]bool)
@@ -265,7 +272,7 @@ func (m *simModel) committed(op *simOp, info *log.SnapshotInfo) {
 	if !b.committed.IsZero() {
 		m.w.stats["undeleted"]++
 	}
-	b.committed = id
+	b.committed, b.record = id, op.key
 	s := &simSnap{info: info, backup: b}
 	if err := m.readSnapshot(s); err != nil {
 		m.w.fail("V1: backup %s, just committed: %v", b.tag, err)
@@ -348,8 +355,11 @@ func (m *simModel) beforeDelete(op *simOp) {
 	if strings.HasPrefix(string(op.key), string(layout.Checkpoints)) {
 		return // hints
 	}
-	if !m.doomed[op.key] {
-		m.w.fail("V4: %s deletes %s, which no durable record dooms", op.proc.name, op.key)
+	switch record := m.doomed[op.key]; {
+	case record == "":
+		m.w.fail("V4: %s deletes %s, which no record dooms", op.proc.name, op.key)
+	case !m.durable[record]:
+		m.w.fail("V4: %s deletes %s, and the record that dooms it may be lost still", op.proc.name, op.key)
 	}
 }
 
@@ -459,6 +469,8 @@ func (m *simModel) backedUp(p *simProc, b *simBackup, report engine.BackupReport
 	case simDone:
 		if b.committed != report.Snapshot.ID {
 			m.w.fail("V2: backup %s is done, and its snapshot was never visible", b.tag)
+		} else if !m.durable[b.record] {
+			m.w.fail("V2: backup %s is done, and its record may be lost still", b.tag)
 		}
 		if report.Resumed {
 			m.w.stats["resumes"]++

@@ -234,6 +234,9 @@ func (w *simWorld) happen(op *simOp) {
 		label, err = w.effect(op, err)
 	}
 	w.note("%s: %v %s: %s", op.proc.name, op.kind, label, outcome(err, len(op.data)))
+	if op.kind == simPut && (err == nil || errors.Is(err, backend.ErrExist)) {
+		w.model.durable[op.key] = true // by the contract; what is only seen may be lost still
+	}
 	op.reply <- simReply{err: err}
 }
 
