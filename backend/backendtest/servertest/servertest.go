@@ -10,6 +10,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/bloberror"
+	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/container"
+
+	"github.com/cairn-backup/cairn/backend/azure"
 	"github.com/cairn-backup/cairn/backend/s3"
 )
 
@@ -17,11 +21,17 @@ import (
 // the servers listen on the loopback interface while tests run.
 const (
 	EnvS3    = "CAIRN_TEST_S3"    // URL of versitygw
+	EnvAzure = "CAIRN_TEST_AZURE" // URL of Azurite
 	EnvMinIO = "CAIRN_TEST_MINIO" // URL of MinIO; only the long proofs start it
 
 	Bucket    = "cairn"
 	AccessKey = "cairntest"
 	SecretKey = "cairntest-secret"
+
+	// Account and AccountKey are those that Azurite has, as Microsoft publishes
+	// them.
+	Account    = "devstoreaccount1"
+	AccountKey = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 )
 
 // S3 returns how the S3 server is reached, below a prefix of its own for each
@@ -45,6 +55,27 @@ func s3Options(url string) s3.Options {
 	return s3.Options{
 		Bucket: Bucket, Prefix: "test-" + strings.ToLower(rand.Text()), Endpoint: url, Region: "us-east-1", PathStyle: true,
 		AccessKey: AccessKey, SecretKey: SecretKey,
+	}
+}
+
+// Azure returns how the Azure server is reached, below a prefix of its own for
+// each call. It makes the container if it is not there.
+func Azure(t testing.TB) azure.Options {
+	t.Helper()
+	url := find(t, EnvAzure) + "/" + Account
+	key, err := container.NewSharedKeyCredential(Account, AccountKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := container.NewClientWithSharedKeyCredential(url+"/"+Bucket, key, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Create(t.Context(), nil); err != nil && !bloberror.HasCode(err, bloberror.ContainerAlreadyExists) {
+		t.Fatal(err)
+	}
+	return azure.Options{
+		Container: Bucket, Prefix: "test-" + strings.ToLower(rand.Text()), Endpoint: url, Account: Account, Key: AccountKey,
 	}
 }
 
