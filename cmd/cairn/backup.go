@@ -103,8 +103,9 @@ func (a *app) backup(ctx context.Context, f backupFlags, args []string, dash int
 	if err != nil {
 		return err
 	}
+	made := false
 	if !f.dryRun {
-		if _, err := a.makeDefault(ctx, l, in.paths); err != nil {
+		if made, err = a.makeDefault(ctx, l, in.paths); err != nil {
 			return err
 		}
 	}
@@ -117,6 +118,10 @@ func (a *app) backup(ctx context.Context, f backupFlags, args []string, dash int
 	report, err := repo.Backup(ctx, src, opts)
 	if err == nil && !report.Unchanged {
 		a.warnSmaller(ctx, repo, report.Snapshot)
+	}
+	// Once for each data set; who just heard it need not hear it again.
+	if err == nil && report.Snapshot.Parent.IsZero() && !made && !l.remote() && sameDisk(l.dir, in.paths) {
+		a.out.note("warning: the repository is on the same disk as what is backed up: if the disk dies, both are lost")
 	}
 	if closeErr := repo.Close(); err == nil {
 		err = closeErr
