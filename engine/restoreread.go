@@ -18,6 +18,8 @@ const (
 	readSize = 4 << 20
 	// readGap is how many unneeded bytes are read rather than asked around.
 	readGap = 128 << 10
+	// maxWrite bounds one write of several chunks, in bytes.
+	maxWrite = 256 << 10
 )
 
 // A readJob is a range of a pack, and what is to be made of its blocks.
@@ -217,23 +219,100 @@ func (x *restorer) read(ctx context.Context, r *store.Reader, j *readJob, buf []
 // writeBlock writes the chunks of one opened block. blockErr says why it could
 // not be opened.
 func (x *restorer) writeBlock(ctx context.Context, r *store.Reader, block []byte, blockErr error, refs []ref) error {
-	var data []byte
-	var cutErr error
-	for i := range refs {
-		f := &refs[i]
+	c := cutter{Reader: r, store: x.repo.store, block: block}
+	for len(refs) > 0 {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		if blockErr == nil && (i == 0 || f.id != refs[i-1].id) {
-			data, cutErr = x.repo.store.Cut(r, block, f.id, f.place)
+		run, err := run{}, blockErr
+		if err == nil {
+			run, err = c.run(refs)
 		}
-		if err := errors.Join(blockErr, cutErr); err != nil {
-			if err := x.missed(ctx, f, err); err != nil {
-				return err
-			}
-			continue
+		switch {
+		case err != nil:
+			err = x.missed(ctx, &refs[0], err)
+		case len(run.refs) == 1:
+			err = x.writeChunk(ctx, &refs[0], run.data)
+		default:
+			err = x.writeRun(ctx, run)
 		}
-		if err := x.writeChunk(ctx, f, data); err != nil {
+		if err != nil {
+			return err
+		}
+		refs = refs[max(len(run.refs), 1):]
+	}
+	return nil
+}
+
+// A run is chunks that follow each other in a block as well as in a file, and
+// their bytes: one call writes them.
+type run struct {
+	refs []ref
+	data []byte
+}
+
+// A cutter cuts one block.
+type cutter struct {
+	*store.Reader
+	store *store.Store
+	block []byte
+	last  *ref // that was verified: one chunk may go to many places
+}
+
+// cut verifies one chunk and returns its bytes.
+func (c *cutter) cut(f *ref) ([]byte, error) {
+	if c.last != nil && c.last.id == f.id && c.last.place == f.place {
+		return c.block[f.place.Start : f.place.Start+f.place.Length], nil
+	}
+	data, err := c.store.Cut(c.Reader, c.block, f.id, f.place)
+	if err == nil {
+		c.last = f
+	}
+	return data, err
+}
+
+// run cuts the first chunk of refs, and those that follow it. An error is of the
+// first alone.
+func (c *cutter) run(refs []ref) (run, error) {
+	data, err := c.cut(&refs[0])
+	if err != nil {
+		return run{}, err
+	}
+	n, start := 1, int(refs[0].place.Start)
+	for n < len(refs) && refs[n-1].precedes(&refs[n]) && len(data)+int(refs[n].place.Length) <= maxWrite {
+		more, err := c.cut(&refs[n])
+		if err != nil {
+			break // for the next run to tell
+		}
+		data = c.block[start : start+len(data)+len(more)]
+		n++
+	}
+	return run{refs: refs[:n], data: data}, nil
+}
+
+// precedes reports whether the chunk of g comes right behind that of f, where it
+// is as well as where it goes.
+func (f *ref) precedes(g *ref) bool {
+	return f.file == g.file && f.slot == nil && f.times == 1 && g.times == 1 &&
+		f.off+f.size == g.off && f.place.Start+f.place.Length == g.place.Start &&
+		f.size == uint64(f.place.Length) && g.size == uint64(g.place.Length)
+}
+
+// writeRun writes a run.
+func (x *restorer) writeRun(ctx context.Context, run run) error {
+	file := run.refs[0].file
+	out, err := x.create(ctx, file)
+	if err == nil && out != nil {
+		_, err = out.WriteAt(run.data, int64(run.refs[0].off)) //nolint:gosec // an offset in a file
+		x.meter.AddBytes(int64(len(run.data)))
+	}
+	if err != nil {
+		if err := x.fileFailed(ctx, file, progress.NotRestored, err); err != nil {
+			return err
+		}
+	}
+	for range run.refs {
+		if err := x.done(ctx, file); err != nil {
 			return err
 		}
 	}
