@@ -279,6 +279,26 @@ func (s *Server) Count(ctx context.Context) (int, error) {
 	return len(all), err
 }
 
+// Latest returns when the newest backup of this machine was made, the zero time
+// if there is none.
+func (s *Server) Latest(ctx context.Context) (time.Time, error) {
+	repo, err := s.opening.repository(ctx)
+	if err != nil {
+		return time.Time{}, err
+	}
+	all, err := s.stored(ctx, repo)
+	if err != nil {
+		return time.Time{}, err
+	}
+	var latest time.Time
+	for i := range all {
+		if sum := &all[i].summary; sum.Host == s.host && sum.Start.Time().After(latest) {
+			latest = sum.Start.Time()
+		}
+	}
+	return latest, nil
+}
+
 // Running returns how many backups are being created and restored.
 func (s *Server) Running() (creations, restorations int) { return s.jobs.Running() }
 

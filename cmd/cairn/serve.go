@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -72,31 +73,32 @@ A directory is backed up only as it was at one moment: if something changes whil
 it is read it is read again, three times at most. A restore replaces the data as a
 whole, or leaves them as they are.
 
-With --every backups are made by themselves, and what nothing needs any more is
-collected.`,
+With --every backups are made by themselves. After each, those of this machine
+that the --keep flags do not keep are forgotten, as cairn forget does, and what
+nothing needs any more is collected.`,
 		Example: `  cairn serve --data ~/app/data --addr ` + serveOther + `
-  cairn serve --data /var/lib/app/app.db --every 6h
+  cairn serve --data /var/lib/app/app.db --every 6h --keep-daily 7 --keep-weekly 4
   cairn serve --data /srv/app --addr 0.0.0.0:5323 --token-file token --tls-cert cert.pem --tls-key key.pem`,
 		Annotations: map[string]string{longCommand: "serve"},
 		Args:        atMost(0),
 		RunE:        func(cmd *cobra.Command, _ []string) error { return a.serve(cmd.Context(), f) },
 	}
-	fs := cmd.Flags()
-	fs.StringVar(&f.addr, "addr", "", "`host:port` to listen on (default: "+serveAddr+"; $"+envServeAddr+")")
-	fs.StringVar(&f.data, "data", "", "`path` of the directory or SQLite database that is backed up and restored ($"+envServeData+")")
-	fs.StringVar(&f.name, "name", "", "`name` of the data set (default: default; $"+envServeName+")")
-	fs.StringVar(&f.tokenFile, "token-file", "", "`file` with the token that requests must carry ($"+envServeToken+" holds the token itself)")
-	fs.StringVar(&f.tlsCert, "tls-cert", "", "`file` with the certificate chain, PEM")
-	fs.StringVar(&f.tlsKey, "tls-key", "", "`file` with its private key, PEM")
-	fs.BoolVar(&f.insecure, "insecure", false, "listen on other addresses without TLS: whoever sees the traffic sees the token")
-	fs.StringArrayVar(&f.origins, "allow-origin", nil, "`origin` of web pages that may use the server, such as https://app.example (may be repeated)")
-	fs.StringArrayVar(&f.hosts, "allow-host", nil, "host `name` by which requests may address the server (may be repeated)")
-	fs.BoolVar(&f.allowChanging, "allow-changing", false, "store data that keep changing while they are read, marked with the tag changing")
-	fs.StringVar(&f.stateDir, "state-dir", "", "`directory` for the states of jobs")
-	fs.IntVar(&f.maxCreations, "max-creations", 4, "how `many` backups are created at once")
-	fs.Int64Var(&f.maxBody, "max-body", 64<<20, "how many `bytes` of assets one request may carry")
-	fs.StringVar(&f.logFormat, "log-format", "text", "`text or json`, on standard error")
-	f.schedule.add(fs)
+	flags := cmd.Flags()
+	flags.StringVar(&f.addr, "addr", "", "`host:port` to listen on (default: "+serveAddr+"; $"+envServeAddr+")")
+	flags.StringVar(&f.data, "data", "", "`path` of the directory or SQLite database that is backed up and restored ($"+envServeData+")")
+	flags.StringVar(&f.name, "name", "", "`name` of the data set (default: default; $"+envServeName+")")
+	flags.StringVar(&f.tokenFile, "token-file", "", "`file` with the token that requests must carry ($"+envServeToken+" holds the token itself)")
+	flags.StringVar(&f.tlsCert, "tls-cert", "", "`file` with the certificate chain, PEM")
+	flags.StringVar(&f.tlsKey, "tls-key", "", "`file` with its private key, PEM")
+	flags.BoolVar(&f.insecure, "insecure", false, "listen on other addresses without TLS: whoever sees the traffic sees the token")
+	flags.StringArrayVar(&f.origins, "allow-origin", nil, "`origin` of web pages that may use the server, such as https://app.example (may be repeated)")
+	flags.StringArrayVar(&f.hosts, "allow-host", nil, "host `name` by which requests may address the server (may be repeated)")
+	flags.BoolVar(&f.allowChanging, "allow-changing", false, "store data that keep changing while they are read, marked with the tag changing")
+	flags.StringVar(&f.stateDir, "state-dir", "", "`directory` for the states of jobs")
+	flags.IntVar(&f.maxCreations, "max-creations", 4, "how `many` backups are created at once")
+	flags.Int64Var(&f.maxBody, "max-body", 64<<20, "how many `bytes` of assets one request may carry")
+	flags.StringVar(&f.logFormat, "log-format", "text", "`text or json`, on standard error")
+	f.schedule.add(flags)
 	return cmd
 }
 
@@ -133,11 +135,12 @@ func (a *app) serve(ctx context.Context, f serveFlags) (err error) {
 	if err != nil {
 		return errors.Join(explainListen(f, err), stopServer(ctx, server))
 	}
-	if err := a.announce(ctx, f, access, repos, server, listeners); err != nil {
+	running := serving{flags: f, access: access, server: server, repos: repos, listeners: listeners, metrics: m, logger: logger}
+	if err := a.announce(ctx, running); err != nil {
 		return errors.Join(err, closeAll(listeners), stopServer(ctx, server))
 	}
-	f.ready(listeners[0].url(access.tls != nil))
-	return serving{flags: f, access: access, server: server, repos: repos, listeners: listeners, metrics: m, logger: logger}.run(ctx)
+	f.ready(running.url())
+	return running.run(ctx)
 }
 
 // serveDefaults fills what no flag says, and checks what can be checked without
@@ -289,6 +292,24 @@ type serving struct {
 	logger    *slog.Logger
 }
 
+// url returns where the server is found.
+func (s serving) url() string {
+	l := s.listeners[0]
+	scheme := "http://"
+	if s.access.tls != nil {
+		scheme = "https://"
+	}
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	if err != nil {
+		return scheme + l.Addr().String()
+	}
+	host := l.host
+	if host == "" {
+		host = "localhost" // all addresses
+	}
+	return scheme + net.JoinHostPort(host, port)
+}
+
 // run answers requests until ctx is done, then ends what runs.
 func (s serving) run(ctx context.Context) error {
 	web := &http.Server{
@@ -335,14 +356,14 @@ func stopServer(ctx context.Context, server *httpapi.Server) error {
 }
 
 // announce tells people where the server is, and a line to try.
-func (a *app) announce(ctx context.Context, f serveFlags, access serveAccess, repos *repositories, server *httpapi.Server, listeners []listener) error {
-	url := listeners[0].url(access.tls != nil)
-	backups, err := server.Count(ctx)
+func (a *app) announce(ctx context.Context, s serving) error {
+	f, repository := s.flags, s.repos.at.text
+	backups, err := s.server.Count(ctx)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
 	if a.out.json {
-		doc := serveJSON{Event: "listening", Schema: schema, URL: url, Data: f.data, Name: f.name, Repository: repos.at.text}
+		doc := serveJSON{Event: "listening", Schema: schema, URL: s.url(), Data: f.data, Name: f.name, Repository: repository}
 		if err == nil {
 			doc.Backups = &backups
 		}
@@ -352,14 +373,14 @@ func (a *app) announce(ctx context.Context, f serveFlags, access serveAccess, re
 	if err != nil {
 		count = "not open yet: " + oneLine(err)
 	}
-	a.out.say("listening   %s", url)
+	a.out.say("listening   %s", s.url())
 	a.out.say("data        %s, as %q", printable(f.data), printableText(f.name))
-	a.out.say("repository  %s, %s", printable(repos.at.text), count)
+	a.out.say("repository  %s, %s", printable(repository), count)
 	header := ""
-	if access.token != "" {
+	if s.access.token != "" {
 		header = ` -H "Authorization: Bearer $` + envServeToken + `"`
 	}
-	a.out.say("try         curl%s %s/backups", header, url)
+	a.out.say("try         curl%s %s/backups", header, s.url())
 	return nil
 }
 

@@ -40,9 +40,6 @@ type dataSource struct {
 	skip []string // never backed up
 }
 
-// besides are what an exchange keeps in a directory that is a mount point.
-var besides = []string{"/.cairn-new/", "/.cairn-was/", "/.cairn-old/", "/.cairn-swap", "/.cairn-swap.tmp", "/.cairn-lock", "/.cairn-last"}
-
 // Open opens what is there.
 func (d *dataSource) Open(ctx context.Context) (source.View, error) {
 	fi, err := statData(d.path)
@@ -53,6 +50,9 @@ func (d *dataSource) Open(ctx context.Context) (source.View, error) {
 		return sqlite.File(d.path).Open(ctx)
 	}
 	dir := source.Dir(d.path)
-	dir.Skip, dir.Exclude = d.skip, besides
+	// What an exchange keeps in a directory that is a mount point.
+	dir.Skip, dir.Exclude = d.skip, []string{
+		"/.cairn-new/", "/.cairn-was/", "/.cairn-old/", "/.cairn-swap", "/.cairn-swap.tmp", "/.cairn-lock", "/.cairn-last",
+	}
 	return dir.Open(ctx)
 }

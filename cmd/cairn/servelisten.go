@@ -118,23 +118,6 @@ type listener struct {
 	host string
 }
 
-// url returns where the server is found.
-func (l listener) url(encrypted bool) string {
-	scheme := "http://"
-	if encrypted {
-		scheme = "https://"
-	}
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	if err != nil {
-		return scheme + l.Addr().String()
-	}
-	host := l.host
-	if host == "" {
-		host = "localhost" // all addresses
-	}
-	return scheme + net.JoinHostPort(host, port)
-}
-
 // listenAll listens on an address; for localhost on both of loopback.
 func listenAll(ctx context.Context, address string) ([]listener, error) {
 	host, port, err := net.SplitHostPort(address)

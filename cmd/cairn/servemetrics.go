@@ -13,14 +13,14 @@ import (
 
 // metrics are the figures of a server, for Prometheus.
 type metrics struct {
-	registry   *prometheus.Registry
-	requests   *prometheus.CounterVec
-	took       *prometheus.HistogramVec
-	jobs       *prometheus.CounterVec
-	jobTook    *prometheus.HistogramVec
-	lastTime   *prometheus.GaugeVec
-	lastBytes  prometheus.Gauge
-	collection *prometheus.CounterVec
+	registry  *prometheus.Registry
+	requests  *prometheus.CounterVec
+	took      *prometheus.HistogramVec
+	jobs      *prometheus.CounterVec
+	jobTook   *prometheus.HistogramVec
+	lastTime  *prometheus.GaugeVec
+	lastBytes prometheus.Gauge
+	steps     *prometheus.CounterVec
 }
 
 func newMetrics() *metrics {
@@ -46,11 +46,11 @@ func newMetrics() *metrics {
 		lastBytes: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "cairn_last_backup_bytes", Help: "What a restore of the last backup of this process writes.",
 		}),
-		collection: prometheus.NewCounterVec(prometheus.CounterOpts{
+		steps: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "cairn_scheduled_total", Help: "Steps of the schedule, by their outcome.",
 		}, []string{"step", "outcome"}),
 	}
-	m.registry.MustRegister(m.requests, m.took, m.jobs, m.jobTook, m.lastTime, m.lastBytes, m.collection,
+	m.registry.MustRegister(m.requests, m.took, m.jobs, m.jobTook, m.lastTime, m.lastBytes, m.steps,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
