@@ -92,8 +92,13 @@ func (s *Server) storeAssets(w http.ResponseWriter, r *http.Request, repo Reposi
 	return noContent(w)
 }
 
-// assetsRoot is the directory that assets are in, in their snapshots.
-const assetsRoot = "assets"
+// Assets are in a directory of this name, below the one root of their snapshots,
+// which does not show in paths.
+const (
+	assetsDir  = "assets"
+	assetsRoot = "root"
+	assetsPath = assetsRoot + "/" + assetsDir
+)
 
 // An assetSource is assets as files, one each.
 type assetSource struct {
@@ -181,11 +186,11 @@ func (a *assetSource) Open(context.Context) (source.View, error) { return a, nil
 // Info says what they are.
 func (a *assetSource) Info() source.Info {
 	return source.Info{
-		Kind: manifest.KindAssets, Name: assetsRoot, Roots: []manifest.Root{{Path: "/" + assetsRoot, Name: assetsRoot}},
+		Kind: manifest.KindAssets, Name: assetsDir, Roots: []manifest.Root{{Path: "/", Name: assetsRoot}},
 	}
 }
 
-// ReadDir yields the directory, and its files.
+// ReadDir yields the directories, and the files.
 func (a *assetSource) ReadDir(ctx context.Context, path string) iter.Seq2[manifest.Node, error] {
 	return func(yield func(manifest.Node, error) bool) {
 		switch {
@@ -194,6 +199,8 @@ func (a *assetSource) ReadDir(ctx context.Context, path string) iter.Seq2[manife
 		case path == "":
 			yield(manifest.Node{Name: assetsRoot, Kind: manifest.Dir, Mode: 0o700}, nil)
 		case path == assetsRoot:
+			yield(manifest.Node{Name: assetsDir, Kind: manifest.Dir, Mode: 0o700}, nil)
+		case path == assetsPath:
 			for _, name := range a.names {
 				f := a.files[name]
 				n := manifest.Node{Name: name, Kind: manifest.File, Mode: 0o600, Size: uint64(len(f.data)), MTime: manifest.TimeOf(f.updated)}
@@ -209,7 +216,7 @@ func (a *assetSource) ReadDir(ctx context.Context, path string) iter.Seq2[manife
 
 // OpenFile opens an asset.
 func (a *assetSource) OpenFile(_ context.Context, path string) (io.ReadCloser, error) {
-	f, ok := a.files[strings.TrimPrefix(path, assetsRoot+"/")]
+	f, ok := a.files[strings.TrimPrefix(path, assetsPath+"/")]
 	if !ok {
 		return nil, fmt.Errorf("open %s: %w", path, fs.ErrNotExist)
 	}
