@@ -164,7 +164,7 @@ func someData(t *testing.T, big int) string {
 func TestPublishedClient(t *testing.T) {
 	dir := nodeClient(t)
 	repo, env := aRepository(t)
-	data := someData(t, 48<<20)
+	data := someData(t, 32<<20)
 	const newer, token = "9.0.0_1700000000000", "a-token-of-enough-length"
 	backUpAs(t, repo, env, data, newer)
 	other := someData(t, 1<<10)

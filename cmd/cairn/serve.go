@@ -163,6 +163,11 @@ func (a *app) serveDefaults(f *serveFlags) error {
 	if f.logFormat != "text" && f.logFormat != "json" {
 		return usagef("--log-format is text or json, not %q", printableText(f.logFormat))
 	}
+	for _, origin := range f.origins {
+		if err := http.NewCrossOriginProtection().AddTrustedOrigin(origin); err != nil {
+			return usagef("--allow-origin is such as https://app.example, not %q", printableText(origin))
+		}
+	}
 	if f.maxCreations < 1 || f.maxBody < 1 {
 		return usagef("--max-creations and --max-body are at least 1")
 	}
