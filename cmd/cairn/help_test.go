@@ -68,7 +68,7 @@ func TestDidYouMean(t *testing.T) {
 		"bakcup /x":                   "hint: did you mean backup?",
 		"cache lst":                   "hint: did you mean list?",
 		"key ad":                      "hint: did you mean add",
-		"backup --one-file-sytem /x":  "hint: did you mean --one-file-system?",
+		"backup --one-file-systm /x":  "hint: did you mean --one-file-system?",
 		"snapshots --jsn":             "hint: did you mean --json?",
 		"zzzzzzzzzz":                  "hint: cairn --help",
 		"restore latest --nothingfit": "hint: cairn restore --help",

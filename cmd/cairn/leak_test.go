@@ -88,11 +88,28 @@ func TestNoSecretLeaks(t *testing.T) {
 	cairn(2, append([]string{"CAIRN_KEY_FILE=" + key}, inEnv...), "snapshots")
 	byKey := []string{"CAIRN_KEY_FILE=" + key}
 	for _, args := range [][]string{
-		{"snapshots"}, {"ls", "latest"}, {"cat", "latest", "file"}, {"find", "file"}, {"stats", "--json"}, {"status"}, {"version"},
-		{"diff", "latest", "latest"}, {"tag", "latest", "--add", "x"}, {"check", "--json"}, {"cache", "list"}, {"backup", "--dry-run", source},
-		{"restore", "latest", "--in-place", filepath.Join(dir, "out")}, {"swap", "--discard", filepath.Join(dir, "out")},
-		{"delete", "latest"}, {"undelete", "latest"}, {"repair", "log", "--dry-run"}, {"key", "remove", "zzzz"}, {"backup", "--sqlite", right},
-		{"backup", filepath.Join(dir, "nowhere")}, {"--log", "x"}, {"--passphrase", passphrase[:0]},
+		{"snapshots"},
+		{"ls", "latest"},
+		{"cat", "latest", "file"},
+		{"find", "file"},
+		{"stats", "--json"},
+		{"status"},
+		{"version"},
+		{"diff", "latest", "latest"},
+		{"tag", "latest", "--add", "x"},
+		{"check", "--json"},
+		{"cache", "list"},
+		{"backup", "--dry-run", source},
+		{"restore", "latest", "--in-place", filepath.Join(dir, "out")},
+		{"swap", "--discard", filepath.Join(dir, "out")},
+		{"delete", "latest"},
+		{"undelete", "latest"},
+		{"repair", "log", "--dry-run"},
+		{"key", "remove", "zzzz"},
+		{"backup", "--sqlite", right},
+		{"backup", filepath.Join(dir, "nowhere")},
+		{"--log", "x"},
+		{"--passphrase", passphrase[:0]},
 	} {
 		cairn(anyCode, byKey, args...) // a passphrase takes longer
 	}

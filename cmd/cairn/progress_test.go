@@ -81,7 +81,7 @@ func TestMeter(t *testing.T) {
 			o := &output{stdout: s, stderr: s, live: tt.live, colours: tt.colours, width: func() int { return 120 }}
 			m := newMeter(o)
 			m.set(tt.tick)
-			got := ""
+			var got string
 			if tt.live {
 				o.draw(m)
 				got = strings.TrimRight(string(s.line), " ")
@@ -109,10 +109,9 @@ func TestOutputKeepsProgressApart(t *testing.T) {
 			m.set(progress.Tick{Phase: progress.Read, Bytes: progress.Count{Done: 1 << 20, Total: total}, New: 1 << 30})
 			o.draw(m)
 		}
-		wide := 0 // what the bar alone makes of the screen
 		draw(0)
 		draw(1 << 40)
-		wide = len(s.line)
+		wide := len(s.line) // what the bar alone makes of the screen
 		o.say("one")
 		draw(0)
 		o.complain("two")

@@ -23,7 +23,7 @@ func TestProofManyEntries(t *testing.T) {
 	}
 	work := t.TempDir()
 	if dir, err := os.MkdirTemp("/dev/shm", "cairn"); err == nil { // a disk takes minutes
-		t.Cleanup(func() { os.RemoveAll(dir) })
+		t.Cleanup(func() { _ = os.RemoveAll(dir) })
 		work = dir
 	}
 	src := filepath.Join(work, "src")

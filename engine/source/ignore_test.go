@@ -255,7 +255,7 @@ func FuzzIgnoreFile(f *testing.F) {
 		var m matcher
 		m.addFile(text)
 		var good []string
-		for _, line := range strings.Split(string(bytes.TrimPrefix(text, []byte("\xef\xbb\xbf"))), "\n") {
+		for line := range strings.SplitSeq(string(bytes.TrimPrefix(text, []byte("\xef\xbb\xbf"))), "\n") {
 			if _, ok, err := parseRule(line); ok && err == nil {
 				good = append(good, line)
 			}
