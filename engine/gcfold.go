@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/bits"
 	"slices"
@@ -132,6 +133,9 @@ func (x *gcRun) foldGroup(ctx context.Context, group []log.SegmentInfo) (landed 
 		}
 		return []log.Effect{log.Add{Segments: []log.SegmentInfo{next}}, doom}, nil
 	})
+	if errors.Is(err, ErrConflict) { // another collector has swept what was just stored
+		return false, nil
+	}
 	if err != nil {
 		return false, fmt.Errorf("fold index segments: %w", err)
 	}

@@ -237,10 +237,12 @@ func (x *gcRun) tryLand(ctx context.Context, b *batch) (uint64, error) {
 		figures.Repacked = x.note(st, doom.Packs.Intersect(x.partly), isRepacked)
 		return append(effects, doom), nil
 	})
-	if err != nil {
-		if errors.Is(err, errBehind) {
-			return 0, errBehind
-		}
+	switch {
+	case errors.Is(err, errBehind):
+		return 0, errBehind
+	case errors.Is(err, ErrConflict): // another collector has swept what was just stored
+		return 0, nil
+	case err != nil:
 		return 0, fmt.Errorf("doom: %w", err)
 	}
 	if len(doom.Packs) == 0 {

@@ -128,15 +128,15 @@ func (r *Repository) mayCollect(ctx context.Context) error {
 // append adds a record, and counts the races that were lost.
 func (x *gcRun) append(ctx context.Context, build func(st *log.State) ([]log.Effect, error)) (log.Position, error) {
 	tries := 0
-	before := x.repo.log.Head()
+	written := false
 	pos, err := x.repo.log.Append(ctx, func(st *log.State) ([]log.Effect, error) {
 		tries++
-		return build(st)
+		effects, err := build(st)
+		written = len(effects) > 0
+		return effects, err
 	})
 	x.report.Lost += max(0, tries-1)
-	if err == nil && pos != before {
-		x.did = true
-	}
+	x.did = x.did || err == nil && written
 	return pos, err
 }
 

@@ -193,6 +193,8 @@ func (g *gcPlan) unread(st *log.State) (packs log.Ranges, behind bool) {
 	}
 	// What only unfinished backups name they have stored themselves, and not all
 	// of it is in their partial trees yet.
-	sets = append(sets, unionOf(owned).Subtract(unionOf(named)))
+	if len(owned) > 0 {
+		sets = append(sets, unionOf(owned).Subtract(unionOf(named)))
+	}
 	return unionOf(sets), behind
 }
