@@ -142,6 +142,9 @@ func (s *Store) chunkAt(ctx context.Context, id chunk.ID, p index.Place) ([]byte
 	defer s.Release(r)
 	s.mu.Lock()
 	block, ok := s.blocks.get(at)
+	if !ok {
+		block, ok = s.data.get(at)
+	}
 	s.mu.Unlock()
 	if !ok {
 		opened, err := s.fetchBlock(ctx, r, p)
@@ -150,7 +153,11 @@ func (s *Store) chunkAt(ctx context.Context, id chunk.ID, p index.Place) ([]byte
 		}
 		block = bytes.Clone(opened)
 		s.mu.Lock()
-		s.blocks.put(at, block)
+		if len(block) > metaBlockSize {
+			s.data.put(at, block)
+		} else {
+			s.blocks.put(at, block)
+		}
 		s.mu.Unlock()
 	}
 	return s.Cut(r, block, id, p)

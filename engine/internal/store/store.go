@@ -114,7 +114,8 @@ type Store struct {
 	openers map[birth]*seal.Opener
 	tables  map[pack.ID]pack.Table
 	blocks  *blockCache
-	readers []*Reader // idle
+	data    *blockCache // of blocks larger than metaBlockSize
+	readers []*Reader   // idle
 }
 
 // birth names the header under which a block was sealed.
@@ -131,6 +132,10 @@ const (
 	// blockCacheSize bounds the cache of decoded blocks that single chunks
 	// (tree pages, above all) are read from, in bytes.
 	blockCacheSize = 16 << 20
+	// dataCacheSize bounds the cache of those that are larger than any block of
+	// tree pages, in bytes: else who reads a file here and there would drop the
+	// pages that say where its chunks are. Views alone fill it.
+	dataCacheSize = 8 << 20
 	// maxBlock bounds a decoded block, in bytes: format 1 allows no more.
 	maxBlock = 16 << 20
 )
@@ -143,6 +148,7 @@ func New(opts Options) *Store {
 		openers: make(map[birth]*seal.Opener),
 		tables:  make(map[pack.ID]pack.Table),
 		blocks:  newBlockCache(blockCacheSize),
+		data:    newBlockCache(dataCacheSize),
 	}
 	s.current.Store(opts.Index)
 	return s
