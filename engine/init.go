@@ -145,6 +145,9 @@ func readConfig(ctx context.Context, b backend.Backend) ([]byte, error) {
 	if !errors.Is(err, backend.ErrNotExist) {
 		return object, err
 	}
+	if _, ok := errors.AsType[*backend.TroubleError](err); ok { // there is no store, either
+		return nil, fmt.Errorf("%w: %w", ErrNoRepository, err)
+	}
 	// A log without a config is a repository that lost it, and nothing to init over.
 	for info, err := range b.List(ctx, layout.Records) {
 		if err != nil {

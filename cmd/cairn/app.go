@@ -23,6 +23,7 @@ type globalFlags struct {
 	repo, cacheDir                             string
 	keyFile, passphraseFile, passphraseCommand string
 	noProgress                                 bool
+	limitUpload, limitDownload                 string
 }
 
 // stdio is the standard streams of one run.
@@ -141,6 +142,8 @@ damage, 130 interrupted.`,
 	f := root.PersistentFlags()
 	f.StringVarP(&a.flags.repo, "repo", "r", "", "`path or URL` of the repository ($"+envRepo+")")
 	f.StringVar(&a.flags.cacheDir, "cache-dir", "", "`directory` for caches ($"+envCacheDir+")")
+	f.StringVar(&a.flags.limitUpload, "limit-upload", "", "send no more than `bytes` a second, such as 500K or 10M")
+	f.StringVar(&a.flags.limitDownload, "limit-download", "", "receive no more than `bytes` a second")
 	f.StringVar(&a.flags.keyFile, "key-file", "", "`file` with the key, or SSH private key, that opens the repository ($"+envKeyFile+")")
 	f.StringVar(&a.flags.passphraseFile, "passphrase-file", "", "`file` with the passphrase ($"+envPassphraseFile+")")
 	f.StringVar(&a.flags.passphraseCommand, "passphrase-command", "", "shell `command` that prints the passphrase ($"+envPassphraseCommand+")")

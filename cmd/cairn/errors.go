@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/cairn-backup/cairn/backend"
 	"github.com/cairn-backup/cairn/engine"
 	"github.com/cairn-backup/cairn/engine/source"
 	"github.com/cairn-backup/cairn/engine/target"
@@ -108,6 +109,9 @@ func exitCode(ctx context.Context, err error) int {
 func hintOf(err error) string {
 	if h, ok := errors.AsType[*hinted](err); ok {
 		return h.hint
+	}
+	if t, ok := errors.AsType[*backend.TroubleError](err); ok && t.Advice != "" {
+		return t.Advice
 	}
 	for _, known := range []struct {
 		err  error

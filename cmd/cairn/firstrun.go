@@ -73,14 +73,17 @@ func (a *app) initAt(ctx context.Context, l location, s secretSource, label stri
 			return madeKey, fmt.Errorf("repository: %w", err)
 		}
 	}
-	err = engine.Init(ctx, l.store(), secret, engine.InitOptions{Label: label})
+	if err := a.prove(ctx, l); err != nil {
+		return madeKey, err
+	}
+	err = engine.Init(ctx, l.store(), secret, engine.InitOptions{Label: label, SingleWriter: l.single})
 	switch {
 	case err == nil || ctx.Err() != nil:
 		return madeKey, err
 	case errors.Is(err, engine.ErrExists):
 		return madeKey, withHint(inWords(err, "there is a repository at %s already", printable(l.text)), "cairn -r %s snapshots shows what is in it", shellQuote(l.text))
 	}
-	if _, statErr := os.Stat(filepath.Dir(l.dir)); errors.Is(statErr, fs.ErrNotExist) {
+	if _, statErr := os.Stat(filepath.Dir(l.dir)); !l.remote() && errors.Is(statErr, fs.ErrNotExist) {
 		// Not "no repository there": that code is for commands that need one.
 		return madeKey, withHint(fmt.Errorf("%s: its parent directory does not exist", printable(l.text)), "mount the disk or make the directory first")
 	}
@@ -92,6 +95,9 @@ func (a *app) initAt(ctx context.Context, l location, s secretSource, label stri
 func vacant(l location) error {
 	if kind := foreign(l.dir); kind != "" {
 		return withHint(inWords(engine.ErrNoRepository, "%s is a %s repository", printable(l.text), kind), "give cairn a directory of its own")
+	}
+	if l.remote() {
+		return nil // the engine sees whether there is a repository
 	}
 	entries, err := os.ReadDir(l.dir)
 	if err != nil {

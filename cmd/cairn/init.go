@@ -11,13 +11,15 @@ func (a *app) initCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "init",
 		Short: "Make a repository",
-		Long: `Make a repository, in a directory that is empty or does not exist.
+		Long: `Make a repository, in a directory that is empty or does not exist, or in an object
+store, which is tried out first.
 
 It is opened by a passphrase or by a key file; if the key file does not exist, a
 new key is written to it. Without --repo the default repository is made, and if
 nothing is said about a secret its key is generated.`,
 		Example: `  cairn -r /mnt/disk/backup --key-file ~/cairn.key init
-  cairn -r /mnt/disk/backup init      # asks for a passphrase, twice`,
+  cairn -r /mnt/disk/backup init      # asks for a passphrase, twice
+  cairn -r s3://bucket/prefix init    # AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile`,
 		Args: atMost(0),
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.init(cmd.Context(), label) },
 	}
@@ -44,9 +46,12 @@ func (a *app) init(ctx context.Context, label string) error {
 		return err
 	}
 	if a.out.json {
-		return a.out.document(initJSON{Schema: schema, Repository: l.dir, RepositoryB64: b64(l.dir), KeyFile: s.keyFile, MadeKey: madeKey})
+		return a.out.document(initJSON{Schema: schema, Repository: l.where(), RepositoryB64: b64(l.where()), KeyFile: s.keyFile, MadeKey: madeKey})
 	}
 	a.out.say("made a repository at %s", printable(l.text))
+	if l.single {
+		a.out.say("It is for a single writer: two machines that write at once would destroy each other's work.")
+	}
 	if madeKey {
 		a.out.say("its key is new and in %s", printable(s.keyFile))
 		a.out.say("Copy the key off this machine now: without it nobody can read the backups.")

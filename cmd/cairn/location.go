@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/cairn-backup/cairn/backend"
+	"github.com/cairn-backup/cairn/backend/limit"
 	"github.com/cairn-backup/cairn/backend/local"
 )
 
@@ -23,13 +24,34 @@ const (
 
 // A location is where a repository is.
 type location struct {
-	text   string // as the user gave it
-	dir    string // of a repository on this machine's file systems
-	chosen bool   // by the user, and not the default
+	text   string          // as the user gave it
+	dir    string          // of a repository on this machine's file systems
+	cloud  backend.Backend // else
+	single bool            // the user says that the store is for a single writer
+	limits limit.Options   // of what goes to dir; those of cloud are in it
+	chosen bool            // by the user, and not the default
 }
 
 // store returns the backend at l. It does no I/O.
-func (l location) store() backend.Backend { return local.New(l.dir) }
+func (l location) store() backend.Backend {
+	if l.cloud != nil {
+		return l.cloud
+	}
+	if l.limits != (limit.Options{}) {
+		if b, err := limit.New(local.New(l.dir), l.limits); err == nil { // limits() lets none through that fail
+			return b
+		}
+	}
+	return local.New(l.dir)
+}
+
+// where returns the directory or the URL.
+func (l location) where() string {
+	if l.remote() {
+		return l.text
+	}
+	return l.dir
+}
 
 // remote reports whether the repository is not on this machine's file systems.
 func (l location) remote() bool { return l.dir == "" }
@@ -49,11 +71,20 @@ func (a *app) locate() (location, error) {
 		dir = filepath.Join(dir, "repository")
 		return location{text: dir, dir: dir}, nil
 	}
+	return a.locateText(text)
+}
+
+// locateText returns the place that text names.
+func (a *app) locateText(text string) (location, error) {
+	if scheme, _, isURL := strings.Cut(text, "://"); isURL && schemes[scheme] != nil {
+		return a.cloudLocation(text)
+	}
 	dir, err := localPath(text)
 	if err != nil {
 		return location{}, err
 	}
-	return location{text: text, dir: dir, chosen: true}, nil
+	limits, err := a.limits()
+	return location{text: text, dir: dir, limits: limits, chosen: true}, err
 }
 
 // localPath returns the path that a repository's path or URL means.
@@ -66,7 +97,7 @@ func localPath(text string) (string, error) {
 		}
 		return abs, nil
 	}
-	known := "a repository is a path or a URL file:///path"
+	known := "a repository is a path or a URL: file:///path, s3://bucket/prefix or azblob://container/prefix"
 	if scheme != "file" {
 		return "", withHint(usagef("repository scheme %q is not known", printableText(scheme)+"://"), "%s", known)
 	}

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/cairn-backup/cairn/backend"
 	"github.com/cairn-backup/cairn/engine"
 )
 
@@ -62,6 +63,9 @@ func (a *app) openAt(ctx context.Context, l location, how access) (*engine.Repos
 	if err != nil {
 		return nil, a.explainOpen(ctx, l, err)
 	}
+	if repo.SingleWriter() && how == writes && a.out.verbose {
+		a.out.complain("cairn: the repository is for a single writer: see that no other machine writes to it now")
+	}
 	if problem := repo.Problem(); problem != nil && how == reads {
 		a.out.complain("cairn: the repository is shown as it was before its log was damaged: %s", oneLine(problem))
 		if hint := hintOf(problem); hint != "" {
@@ -99,6 +103,9 @@ func (a *app) makeCacheDir() string {
 
 // missing returns an error if there is nothing at l that could be a repository.
 func missing(l location) error {
+	if l.remote() {
+		return nil // opening finds out at the same price
+	}
 	entries, err := os.ReadDir(l.dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist), err == nil && len(entries) == 0:
@@ -118,6 +125,9 @@ func noRepository(l location) error {
 	if !l.chosen {
 		return withHint(err, "cairn backup DIR makes the default repository; --repo or %s names another", envRepo)
 	}
+	if l.remote() {
+		return withHint(err, "if the name is right, this makes one: cairn -r %s init", shellQuote(l.text))
+	}
 	return withHint(err, "if its disk is mounted and the path is right, this makes one: cairn -r %s init", shellQuote(l.text))
 }
 
@@ -131,6 +141,9 @@ func (a *app) explainOpen(ctx context.Context, l location, err error) error {
 			"each key of the repository opens it: use another one, or check for a typing error")
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, engine.ErrUnauthorized):
 		return err
+	}
+	if t, ok := errors.AsType[*backend.TroubleError](err); ok && errors.Is(err, engine.ErrNoRepository) {
+		return withHint(inWords(err, "%s: %s", printable(l.text), oneLine(t)), "%s", t.Advice)
 	}
 	if kind := foreign(l.dir); kind != "" {
 		return withHint(inWords(engine.ErrNoRepository, "%s is a %s repository, which cairn does not read", printable(l.text), kind),
@@ -147,6 +160,9 @@ func (a *app) explainOpen(ctx context.Context, l location, err error) error {
 
 // foreign returns whose repository dir is, or "" if it is none that is known.
 func foreign(dir string) string {
+	if dir == "" {
+		return "" // in an object store the config object tells
+	}
 	has := func(name string) bool {
 		_, err := os.Lstat(filepath.Join(dir, name))
 		return err == nil

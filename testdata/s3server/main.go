@@ -68,5 +68,6 @@ func run(addr, dir string) error {
 		RootUserAccess: os.Getenv("S3SERVER_KEY"), RootUserSecret: os.Getenv("S3SERVER_SECRET"),
 		Ports: []string{addr}, MaxConnections: 4096, MaxRequests: 2048, MultipartMaxParts: 10000,
 		KeepAlive: true, Quiet: true, IAMDir: users,
+		IAMCacheTTL: 120, IAMCachePrune: 3600, // seconds; 0 makes its janitor spin
 	})
 }
