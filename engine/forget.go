@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/cairn-backup/cairn/engine/internal/log"
+	"github.com/cairn-backup/cairn/engine/internal/rule"
 	"github.com/cairn-backup/cairn/manifest"
 )
 
@@ -230,7 +231,7 @@ func (p *ForgetPlan) Run(ctx context.Context) (ForgetReport, error) {
 
 // holds returns what of the plan is to be done in st.
 func (p *ForgetPlan) holds(st *log.State) (report ForgetReport, err error) {
-	if st.Position() == p.at {
+	if st.Position() == p.at || rule.Off(rule.Plan) {
 		report.Forgotten = p.Forget()
 		return report, nil
 	}

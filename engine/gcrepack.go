@@ -12,6 +12,7 @@ import (
 	"github.com/cairn-backup/cairn/chunk/pack"
 	"github.com/cairn-backup/cairn/engine/internal/layout"
 	"github.com/cairn-backup/cairn/engine/internal/log"
+	"github.com/cairn-backup/cairn/engine/internal/rule"
 	"github.com/cairn-backup/cairn/engine/internal/store"
 	"github.com/cairn-backup/cairn/engine/progress"
 )
@@ -268,6 +269,9 @@ func (x *gcRun) holds(st *log.State, b *batch) (log.Doom, error) {
 	}
 	packs := log.RangesOf(numbers)
 	spared, behind := x.unread(st)
+	if rule.Off(rule.Landed) {
+		spared = nil
+	}
 	if behind && packs.Intersects(spared) {
 		return log.Doom{}, errBehind
 	}
@@ -280,6 +284,9 @@ func (x *gcRun) holds(st *log.State, b *batch) (log.Doom, error) {
 	}
 	first := st.NextPack()
 	for n := range doom.Packs.All() {
+		if rule.Off(rule.Succeed) {
+			break
+		}
 		doom.Successors = append(doom.Successors, log.Successor{Pack: n, By: b.packs[n].homes.Union(b.repacker.By(n, first))})
 	}
 	doom.Segments = emptied(st, doom.Packs)

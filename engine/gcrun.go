@@ -14,6 +14,7 @@ import (
 	"github.com/cairn-backup/cairn/backend"
 	"github.com/cairn-backup/cairn/engine/internal/layout"
 	"github.com/cairn-backup/cairn/engine/internal/log"
+	"github.com/cairn-backup/cairn/engine/internal/rule"
 	"github.com/cairn-backup/cairn/engine/progress"
 )
 
@@ -147,13 +148,21 @@ func (x *gcRun) doomBare(ctx context.Context) error {
 		return nil
 	}
 	x.meter.SetPhase(progress.Commit)
+	if rule.Off(rule.Doom) {
+		if err := x.deleteBare(ctx); err != nil {
+			return err
+		}
+	}
 	var packs log.Ranges
 	var figures GCFigures
 	_, err := x.append(ctx, func(st *log.State) ([]log.Effect, error) {
 		figures = GCFigures{}
 		effects := x.ends(st)
 		figures.Sessions = uint64(len(effects))
-		packs = st.Live().Intersect(x.bare).Subtract(x.names(st))
+		packs = st.Live().Intersect(x.bare)
+		if !rule.Off(rule.Needed) {
+			packs = packs.Subtract(x.names(st))
+		}
 		doom := log.Doom{Packs: packs, Objects: x.stillUnnamed(st), Segments: emptied(st, packs), More: st.Uncollected() || len(effects) > 0}
 		x.noteSegments(st, doom.Segments)
 		figures.Unneeded = x.note(st, packs, isUnneeded)
@@ -172,6 +181,18 @@ func (x *gcRun) doomBare(ctx context.Context) error {
 	stale := x.bare.Subtract(packs)
 	x.report.Stale.Objects += stale.Count()
 	return nil
+}
+
+// deleteBare deletes what no record dooms yet: only with a rule switched off.
+func (x *gcRun) deleteBare(ctx context.Context) error {
+	var keys []backend.Key
+	st := x.state()
+	for n := range x.bare.All() {
+		if info, ok := st.Pack(n); ok {
+			keys = append(keys, layout.Pack(info.ID))
+		}
+	}
+	return backend.DeleteAll(ctx, x.repo.meter, keys)
 }
 
 // hasEmptied reports whether there is a segment that lists nothing live.

@@ -6,6 +6,7 @@ import (
 
 	"github.com/cairn-backup/cairn/chunk"
 	"github.com/cairn-backup/cairn/engine/internal/log"
+	"github.com/cairn-backup/cairn/engine/internal/rule"
 	"github.com/cairn-backup/cairn/manifest"
 )
 
@@ -54,7 +55,7 @@ func (w *gcWalk) snapshot(ctx context.Context, info *log.SnapshotInfo) error {
 		return nil
 	}
 	snap, err := w.repo.openSnapshot(info)
-	if err == nil {
+	if err == nil && !rule.Off(rule.Walk) {
 		w.copyOf(info)
 		err = w.tree(ctx, snap.Tree)
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/cairn-backup/cairn/chunk"
 	"github.com/cairn-backup/cairn/engine/internal/latch"
+	"github.com/cairn-backup/cairn/engine/internal/rule"
 	"github.com/cairn-backup/cairn/engine/internal/store"
 	"github.com/cairn-backup/cairn/engine/progress"
 	"github.com/cairn-backup/cairn/engine/source"
@@ -308,6 +309,9 @@ func (s *saver) takeOver(p *pending, same *manifest.Node, index int) {
 	}
 	// Before the node counts as finished, whoever is first: a record of the
 	// session may come any time.
+	if rule.Off(rule.Inherit) {
+		return
+	}
 	s.taken[index].Do(func() { s.session.Need(s.parents.trees[index].needs) })
 }
 

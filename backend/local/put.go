@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/cairn-backup/cairn/backend"
+	"github.com/cairn-backup/cairn/backend/internal/rule"
 )
 
 // How an object gets its name.
@@ -276,6 +277,9 @@ func (e *syncError) Unwrap() error { return e.err }
 func (b *Backend) sync(name string, do func(string) error) error {
 	if err := b.hasFailed(name); err != nil {
 		return err
+	}
+	if rule.Off(rule.SyncDir) {
+		do = func(string) error { return nil }
 	}
 	err := do(name)
 	if _, lost := errors.AsType[*syncError](err); lost {

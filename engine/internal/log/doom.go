@@ -6,6 +6,7 @@ import (
 
 	"github.com/cairn-backup/cairn/backend"
 	"github.com/cairn-backup/cairn/engine/internal/layout"
+	"github.com/cairn-backup/cairn/engine/internal/rule"
 )
 
 // doom applies a Doom, which must keep rule R3: what a visible snapshot needs
@@ -23,7 +24,7 @@ func (s *State) doom(rec Record, e Doom) error {
 	}
 	bare := e.Packs.Subtract(succeeded)
 	for _, info := range s.snaps {
-		if hit := info.Needs.Intersect(bare); len(hit) > 0 {
+		if hit := info.Needs.Intersect(bare); len(hit) > 0 && !rule.Off(rule.Needed) && !rule.Off(rule.Succeed) {
 			return conflict("snapshot %v needs packs %v", info.Summary.ID, hit)
 		}
 	}

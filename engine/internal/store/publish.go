@@ -16,6 +16,7 @@ import (
 	"github.com/cairn-backup/cairn/engine/internal/index"
 	"github.com/cairn-backup/cairn/engine/internal/layout"
 	"github.com/cairn-backup/cairn/engine/internal/log"
+	"github.com/cairn-backup/cairn/engine/internal/rule"
 )
 
 const (
@@ -465,6 +466,9 @@ func (ss *Session) append(ctx context.Context, p *pending, last func(st *log.Sta
 	return ss.store.opts.Log.Append(ctx, func(st *log.State) ([]log.Effect, error) {
 		p.first = st.NextPack()
 		needs, own := ss.needsWith(p.first, len(p.infos))
+		if rule.Off(rule.Index) {
+			needs = needs.Subtract(st.Dead(needs).Subtract(own))
+		}
 		effects, err := last(st, needs)
 		if err != nil || len(p.infos) == 0 {
 			return effects, err
