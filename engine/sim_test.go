@@ -89,7 +89,7 @@ func envNumber(t *testing.T, name string, otherwise uint64) uint64 {
 // it shows nothing.
 var simMust = []string{
 	"commits", "forgotten", "dooms", "deletes", "conflicts", "rescues", "resumes", "restores", "lost replies", "late writes",
-	"failed writes", "exists, by its own put", "stale lists", "collections", "stale plans", "crashes", "pauses", "stopped for ever", "unknown outcomes", "undeleted",
+	"failed writes", "exists, by its own put", "stale lists", "collections", "stale plans", "repacks", "folded segments", "needs mapped to successors", "lost races of a collection", "crashes", "pauses", "stopped for ever", "unknown outcomes", "undeleted",
 }
 
 // TestSimulation runs the real code under many schedules: writers, collectors,
@@ -142,6 +142,9 @@ func TestSimulation(t *testing.T) {
 		list = append(list, fmt.Sprintf("%d %s", total[what], what))
 	}
 	t.Logf("%d schedules from seed %d in %v: %s", count, first, time.Since(begin).Round(time.Millisecond), strings.Join(list, ", "))
+	t.Attr("schedules", fmt.Sprint(count))
+	t.Attr("seeds", fmt.Sprintf("%d to %d", first, first+count-1))
+	t.Attr("events", strings.Join(list, ", "))
 	for _, what := range simMust {
 		if count >= 500 && total[what] == 0 {
 			t.Errorf("in %d schedules there was none of: %s", count, what)
