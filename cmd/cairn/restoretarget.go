@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/cairn-backup/cairn/engine"
+	"github.com/cairn-backup/cairn/engine/source/sqlite"
 	"github.com/cairn-backup/cairn/engine/target"
 	"github.com/cairn-backup/cairn/manifest"
 )
@@ -96,6 +97,9 @@ func (a *app) inPlace(m restoreMode, s manifest.Snapshot) (target.Target, string
 		if err != nil {
 			return nil, "", err
 		}
+		if t, ok := p.Target.(*target.SwapTarget); ok && checkedDatabase(s) {
+			t.Verify = sqlite.Verify // it passed when it was backed up
+		}
 		parts = append(parts, p)
 		names = append(names, root.Path)
 	}
@@ -103,6 +107,12 @@ func (a *app) inPlace(m restoreMode, s manifest.Snapshot) (target.Target, string
 		return parts[0].Target, names[0], nil
 	}
 	return target.Parts(parts...), strings.Join(names, ", "), nil
+}
+
+// checkedDatabase reports whether s is an SQLite database that SQLite found
+// whole.
+func checkedDatabase(s manifest.Snapshot) bool {
+	return s.Kind == manifest.KindDatabase && strings.HasSuffix(s.Labels["sqlite.integrity"], "ok")
 }
 
 // fileRoots returns which roots of s are no directories.
