@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
-	"log"
 	"os"
 	"path/filepath"
 
@@ -19,10 +18,10 @@ import (
 func exampleRepository(ctx context.Context) (repo *engine.Repository, dir string, remove func()) {
 	repo, err := engine.OpenOrInit(ctx, mem.New(), secret, engine.Options{})
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	if dir, err = os.MkdirTemp("", "cairn-example"); err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	exampleWrite(filepath.Join(dir, "app", "notes.txt"), "first")
 	return repo, dir, func() { _, _ = repo.Close(), os.RemoveAll(dir) } // of an example
@@ -30,17 +29,17 @@ func exampleRepository(ctx context.Context) (repo *engine.Repository, dir string
 
 func exampleWrite(path, text string) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 }
 
 func exampleBackup(ctx context.Context, repo *engine.Repository, dir string) engine.BackupReport {
 	report, err := repo.Backup(ctx, source.Dir(dir), engine.BackupOptions{Tags: []string{"nightly"}})
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	return report
 }
@@ -110,7 +109,7 @@ func ExampleRepository_FS() {
 	defer remove()
 	view, err := repo.FS(ctx, exampleBackup(ctx, repo, filepath.Join(dir, "app")).Snapshot.ID)
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	text, err := fs.ReadFile(view, "app/notes.txt")
 	fmt.Println(string(text), err)
@@ -128,7 +127,7 @@ func ExampleRepository_Diff() {
 	after := exampleBackup(ctx, repo, app).Snapshot.ID
 	for change, err := range repo.Diff(ctx, before, after) {
 		if err != nil {
-			log.Fatal(err)
+			panic(err)
 		}
 		if change.Path == "app/new.txt" {
 			fmt.Println(change.Kind, change.Path)

@@ -287,7 +287,7 @@ func (c *cutter) run(refs []ref) (run, error) {
 		data = c.block[start : start+len(data)+len(more)]
 		n++
 	}
-	return run{refs: refs[:n], data: data}, nil
+	return run{refs: refs[:n], data: data}, nil //nolint:nilerr // as said above
 }
 
 // precedes reports whether the chunk of g comes right behind that of f, where it
