@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -60,6 +61,17 @@ func damages() []damage {
 		cut("cut to nothing", func(int) int { return 0 }),
 		cut("cut in half", func(n int) int { return n / 2 }),
 		cut("cut by one byte", func(n int) int { return n - 1 }),
+		{"cut anywhere", func(objects map[backend.Key][]byte, key backend.Key, rng *rand.Rand) bool {
+			objects[key] = objects[key][:rng.IntN(len(objects[key]))]
+			return true
+		}},
+		{"zeroed in a place", func(objects map[backend.Key][]byte, key backend.Key, rng *rand.Rand) bool {
+			object := slices.Clone(objects[key])
+			at := rng.IntN(len(object))
+			clear(object[at:min(at+512, len(object))])
+			objects[key] = object
+			return true
+		}},
 		flip("in the magic", func([]byte, *rand.Rand) int { return 3 }),
 		flip("in the kind", func([]byte, *rand.Rand) int { return 9 }),
 		flip("in the salt", func([]byte, *rand.Rand) int { return 20 }),
@@ -67,6 +79,23 @@ func damages() []damage {
 		flip("at the end", func(object []byte, _ *rand.Rand) int { return len(object) - 1 }),
 		flip("anywhere", func(object []byte, rng *rand.Rand) int { return rng.IntN(len(object)) }),
 	}
+}
+
+// proveDamages are damages, and in the long run those at random places many
+// times.
+func proveDamages() []damage {
+	all := damages()
+	if os.Getenv("CAIRN_PROVE") == "" {
+		return all
+	}
+	for _, d := range damages() {
+		if strings.HasSuffix(d.name, "anywhere") || d.name == "zeroed in a place" {
+			for range 20 {
+				all = append(all, d)
+			}
+		}
+	}
+	return all
 }
 
 // swap puts another object of the same kind in the place of key.
@@ -185,7 +214,7 @@ func (s *specimen) mutate(t *testing.T, pick func(key backend.Key) bool) {
 		t.Run(string(key), func(t *testing.T) {
 			t.Parallel()
 			rng := rand.New(rand.NewPCG(1, uint64(i)))
-			for _, d := range damages() {
+			for _, d := range proveDamages() {
 				objects := maps.Clone(s.objects)
 				if !d.do(objects, key, rng) {
 					continue
@@ -229,7 +258,7 @@ func (m *mutation) run() {
 		return
 	}
 	defer r.Close()
-	report, err := r.Check(ctx, engine.CheckOptions{Depth: engine.DepthData})
+	report, err := r.Check(ctx, engine.CheckOptions{Depth: engine.DepthData, Record: true})
 	m.typed("Check", err)
 	found := len(report.Findings) > 0
 	if err == nil && !found && m.matters() {
@@ -238,11 +267,58 @@ func (m *mutation) run() {
 	if found && !m.differs() {
 		m.t.Errorf("%s: Check found %+v", m.what, report.Findings)
 	}
+	m.addresses(report)
 	visible := m.list(ctx, r)
 	for id, dir := range m.want {
 		m.restore(ctx, r, id, dir, visible[id])
 	}
-	m.backUp(ctx, r)
+	if m.backUp(ctx, r) && err == nil {
+		m.mended(ctx, r, visible)
+	}
+}
+
+// addresses compares what the findings say with what was damaged.
+func (m *mutation) addresses(report engine.CheckReport) {
+	m.t.Helper()
+	pack := kindOf(m.key) == "packs"
+	for _, f := range report.Findings {
+		if pack && m.what != "swapped" && m.what != "swapped, warm" && f.Object != string(m.key) {
+			m.t.Errorf("%s: a finding is about %q: %+v", m.what, f.Object, f)
+		}
+		for _, id := range f.Snapshots {
+			if pack && m.what != "swapped" && m.what != "swapped, warm" && !slices.Contains(m.needs[id], m.key) {
+				m.t.Errorf("%s: snapshot %s is said to be hurt, and does not need it: %+v", m.what, id, f)
+			}
+		}
+		if f.ItemCount > 0 != (len(f.Snapshots) > 0) || f.Offset >= 0 != (f.Length > 0) {
+			m.t.Errorf("%s: finding %+v", m.what, f)
+		}
+	}
+}
+
+// mended restores the older snapshot of the data that were backed up again:
+// whatever was damaged of it is recorded and stored anew.
+func (m *mutation) mended(ctx context.Context, r *engine.Repository, visible map[manifest.ID]bool) {
+	m.t.Helper()
+	dir := slices.Sorted(maps.Values(m.want))[0]
+	for id, d := range m.want {
+		if d != dir || !visible[id] || r.Problem() != nil {
+			continue
+		}
+		dst := filepath.Join(m.t.TempDir(), "x")
+		if _, err := r.Restore(ctx, id, target.Dir(dst), engine.RestoreOptions{}); err != nil {
+			m.t.Errorf("%s: Restore after the same data were backed up again = %v", m.what, err)
+			return
+		}
+		same(m.t, dir, dst)
+		report, err := r.Check(ctx, engine.CheckOptions{Depth: engine.DepthData})
+		m.typed("Check after the backup", err)
+		for _, f := range report.Findings {
+			if slices.Contains(f.Snapshots, id) {
+				m.t.Errorf("%s: Check after the same data were backed up again: %+v", m.what, f)
+			}
+		}
+	}
 }
 
 // list returns the visible snapshots. A damaged log may hide them, which then
@@ -280,9 +356,9 @@ func (m *mutation) restore(ctx context.Context, r *engine.Repository, id manifes
 	same(m.t, dir, dst)
 }
 
-// backUp backs up the first data set anew. What it reports as done restores,
-// or the damage is found: a backup does not read again what it relies on.
-func (m *mutation) backUp(ctx context.Context, r *engine.Repository) {
+// backUp backs up the first data set anew. What it reports as done restores: what
+// is damaged was recorded. It reports whether there is a new snapshot.
+func (m *mutation) backUp(ctx context.Context, r *engine.Repository) bool {
 	m.t.Helper()
 	dir := slices.Sorted(maps.Values(m.want))[0]
 	report, err := r.Backup(ctx, renamed(dir), engine.BackupOptions{Name: "0"})
@@ -291,17 +367,15 @@ func (m *mutation) backUp(ctx context.Context, r *engine.Repository) {
 		if r.Problem() == nil {
 			m.t.Errorf("%s: Backup = %v", m.what, err)
 		}
-		return
+		return false
 	}
 	dst := filepath.Join(m.t.TempDir(), "x")
 	if _, err := r.Restore(ctx, report.Snapshot.ID, target.Dir(dst), engine.RestoreOptions{}); err != nil {
-		m.typed("Restore of the new snapshot", err)
-		if kindOf(m.key) != "packs" {
-			m.t.Errorf("%s: Restore of the new snapshot = %v", m.what, err)
-		}
-		return
+		m.t.Errorf("%s: Restore of the new snapshot = %v", m.what, err)
+		return true
 	}
 	same(m.t, dir, dst)
+	return true
 }
 
 func (m *mutation) typed(what string, err error) {
