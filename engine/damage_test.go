@@ -335,3 +335,20 @@ func (l *listed) List(ctx context.Context, prefix backend.Key) iter.Seq2[backend
 	l.before(prefix)
 	return l.Backend.List(ctx, prefix)
 }
+
+// TestCloseWithoutCache: that a cache cannot be saved does not undo a backup.
+func TestCloseWithoutCache(t *testing.T) {
+	t.Parallel()
+	b := storeOf(t, nil)
+	cache := filepath.Join(t.TempDir(), "cache")
+	r := open(t, b, engine.Options{Workers: 2, CacheDir: cache})
+	dir := write(t, someFiles())
+	id := backUp(t, r, renamed(dir), engine.BackupOptions{}).Snapshot.ID
+	if err := os.RemoveAll(cache); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Close(); err != nil {
+		t.Errorf("Close = %v", err)
+	}
+	same(t, dir, restore(t, open(t, b, engine.Options{}), id))
+}

@@ -165,6 +165,8 @@ func (r *Repository) start(ctx context.Context) error {
 }
 
 // Close releases what the repository holds. Operations that run must have ended.
+// Caches that could not be saved are no error, since all that was done stays done:
+// the next Open takes longer.
 func (r *Repository) Close() error {
 	if r.closed.Swap(true) {
 		return nil
@@ -176,7 +178,10 @@ func (r *Repository) Close() error {
 	if r.index != nil {
 		errs = append(errs, r.index.Close())
 	}
-	return errors.Join(errs...)
+	if err := errors.Join(errs...); err != nil {
+		r.opts.Logger.Warn("a cache was not saved", slog.Any("error", err))
+	}
+	return nil
 }
 
 // Format prints the repository's id and nothing of its keys, whatever the verb.
