@@ -301,7 +301,7 @@ func (p *probe) atomic(ctx context.Context) error {
 func (p *probe) watch(ctx context.Context, key Key, data []byte, looked func(), done <-chan struct{}) error {
 	defer looked()
 	seen := false
-	for look := 0; look < probeLooks; look++ {
+	for look := range probeLooks {
 		info, err := p.b.Stat(ctx, key)
 		var got []byte
 		if err == nil {

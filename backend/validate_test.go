@@ -365,8 +365,8 @@ func TestValidateTimely(t *testing.T) {
 				if l.short != errors.Is(err, backend.ErrUnsupported) {
 					t.Errorf("ValidateCreate = %v, found %v is wanted", err, l.short)
 				}
-				for info := range m.List(t.Context(), "") {
-					t.Errorf("Validate leaves %s", info.Key)
+				for info, err := range m.List(t.Context(), "") {
+					t.Errorf("Validate leaves %s, %v", info.Key, err)
 				}
 			}
 		})

@@ -56,7 +56,10 @@ func (r *Repository) Check(ctx context.Context, opts CheckOptions) (report Check
 		err = c.pass(ctx)
 		again, err2 := c.again(ctx, err)
 		if !again || pass == maxPasses {
-			report = c.finish(ctx, err == nil && !again)
+			if err == nil && !again {
+				c.settle(ctx)
+			}
+			report = c.result()
 			if err = errors.Join(err, err2); again {
 				err = fmt.Errorf("packs are collected again and again while they are checked: %w", ErrConflict)
 			}
@@ -201,15 +204,17 @@ func (c *checker) again(ctx context.Context, err error) (collected bool, refresh
 	return collected, nil
 }
 
-// finish puts the report together and records the damage, if the check came to
-// its end.
-func (c *checker) finish(ctx context.Context, whole bool) CheckReport {
-	if whole {
-		c.settleKnown()
-		if c.opts.Record {
-			c.record(ctx)
-		}
+// settle ends a check that came to its end: what is known and mended becomes a
+// note, the rest is recorded.
+func (c *checker) settle(ctx context.Context) {
+	c.settleKnown()
+	if c.opts.Record {
+		c.record(ctx)
 	}
+}
+
+// result puts the report together.
+func (c *checker) result() CheckReport {
 	if n := c.flaky.Load(); n > 0 {
 		c.note("%d blocks were read wrong once and right the next time: the disk, the memory or the network is not reliable", n)
 	}

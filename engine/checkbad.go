@@ -26,7 +26,7 @@ type badPack struct {
 
 // wholeBlocks stands for all blocks of a pack whose own list of them may be
 // lost, too.
-var wholeBlocks = log.Ranges{{First: 0, Last: math.MaxUint32}}
+func wholeBlocks() log.Ranges { return log.Ranges{{First: 0, Last: math.MaxUint32}} }
 
 // badOf returns what is known of a pack. The caller holds mu.
 func (c *checker) badOf(number uint64) *badPack {
@@ -51,7 +51,7 @@ func (c *checker) wholePack(number uint64, info log.PackInfo, err error) {
 		b.known = nil
 		b.whole = c.findLocked(finding{
 			Finding: Finding{Object: key, Offset: -1, Detail: why(err), Err: err},
-			pack:    number, blocks: wholeBlocks,
+			pack:    number, blocks: wholeBlocks(),
 		})
 	}
 }
@@ -220,7 +220,7 @@ func (c *checker) record(ctx context.Context) {
 						continue
 					}
 					effects = append(effects, log.Damage{Pack: d.Pack, Blocks: fresh})
-					if fresh.Equal(wholeBlocks) {
+					if fresh.Equal(wholeBlocks()) {
 						recorded++
 					} else {
 						recorded += fresh.Count()
@@ -248,7 +248,7 @@ func (c *checker) damage() []log.Damage {
 	for number, b := range c.bad {
 		d := log.Damage{Pack: number, Blocks: b.broken}
 		if b.whole != nil {
-			d.Blocks = wholeBlocks
+			d.Blocks = wholeBlocks()
 		}
 		if len(d.Blocks) > 0 {
 			all = append(all, d)

@@ -64,7 +64,7 @@ func (c *checker) checkPacks(ctx context.Context) error {
 			if c.opts.Depth >= DepthData {
 				c.meter.AddBytes(int64(info.Size))
 			}
-			return errors.Join(err, c.ledger.saveNowAndThen())
+			return errors.Join(err, c.ledger.saveNowAndThen(groupCtx))
 		})
 	}
 	if err := g.Wait(); err != nil {

@@ -86,7 +86,7 @@ func (l *ledger) verified(number uint64, id pack.ID) {
 }
 
 // saveNowAndThen saves the ledger if it was not saved lately.
-func (l *ledger) saveNowAndThen() error {
+func (l *ledger) saveNowAndThen(ctx context.Context) error {
 	l.mu.Lock()
 	due := l.changed && time.Since(l.saved) >= ledgerEvery
 	if due {
@@ -96,7 +96,7 @@ func (l *ledger) saveNowAndThen() error {
 	if !due {
 		return nil
 	}
-	return l.save(context.Background()) // not cancelled with the check: it writes a file
+	return l.save(ctx)
 }
 
 // save writes the ledger, with what other checks have written to it meanwhile. A

@@ -280,13 +280,13 @@ func (m *mutation) run() {
 // addresses compares what the findings say with what was damaged.
 func (m *mutation) addresses(report engine.CheckReport) {
 	m.t.Helper()
-	pack := kindOf(m.key) == "packs"
+	inPack := kindOf(m.key) == "packs"
 	for _, f := range report.Findings {
-		if pack && m.what != "swapped" && m.what != "swapped, warm" && f.Object != string(m.key) {
+		if inPack && m.what != "swapped" && m.what != "swapped, warm" && f.Object != string(m.key) {
 			m.t.Errorf("%s: a finding is about %q: %+v", m.what, f.Object, f)
 		}
 		for _, id := range f.Snapshots {
-			if pack && m.what != "swapped" && m.what != "swapped, warm" && !slices.Contains(m.needs[id], m.key) {
+			if inPack && m.what != "swapped" && m.what != "swapped, warm" && !slices.Contains(m.needs[id], m.key) {
 				m.t.Errorf("%s: snapshot %s is said to be hurt, and does not need it: %+v", m.what, id, f)
 			}
 		}
