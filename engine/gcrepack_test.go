@@ -1,10 +1,18 @@
 package engine_test
 
 import (
+	"errors"
+	"fmt"
+	"maps"
 	"testing"
+	"time"
 
+	"github.com/cairn-backup/cairn/backend"
+	"github.com/cairn-backup/cairn/backend/fault"
 	"github.com/cairn-backup/cairn/backend/mem"
 	"github.com/cairn-backup/cairn/engine"
+	"github.com/cairn-backup/cairn/engine/enginetest"
+	"github.com/cairn-backup/cairn/engine/internal/log"
 	"github.com/cairn-backup/cairn/manifest"
 )
 
@@ -15,48 +23,48 @@ func TestGCChain(t *testing.T) {
 	b := mem.New()
 	opts := engine.Tuned(engine.Options{}, small)
 	r := open(t, b, opts)
-	dir := write(t, map[string][]byte{"stays": random(1, 200_000), "big": random(2, 2_000_000)})
+	tree := blobTree{"d/stays": blob{slices: []uint64{1, 2, 3}, changed: time.Now().Add(-2 * time.Hour)}}
 	var ids []manifest.ID
-	for i := range 6 {
-		big := random(2, 2_000_000)
-		copy(big[i*300_000:], random(uint64(10+i), 300_000))
-		update(t, dir, map[string][]byte{"big": big, "n": {byte(i)}})
-		if i == 0 {
-			settle(t)
-		}
-		ids = append(ids, backUp(t, r, renamed(dir), engine.BackupOptions{}).Snapshot.ID)
+	for i := range 8 {
+		tree = maps.Clone(tree)
+		tree["e/big"] = graveBlob(i)
+		ids = append(ids, backUp(t, r, &blobSource{"chain", tree}, graveOptions()).Snapshot.ID)
 	}
 	before := stored(t, b)
-	forget(t, r, ids[:5]...)
+	last := len(ids) - 1
+	forget(t, r, ids[:last]...)
 	plan, err := r.PlanGC(t.Context(), atOnce)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("plan: %v", plan)
 	report, err := plan.Run(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	after := stored(t, b)
-	t.Logf("%d → %d bytes, %+v", before, after, report)
-	if report.Repacked.Objects == 0 {
-		t.Errorf("nothing was dead or rewritten: %+v", report.GCFigures)
+	if report.Repacked.Objects == 0 || report.Repacked != plan.Repacked || report.Dead != plan.Dead {
+		t.Errorf("the plan was %v, Run did %+v", plan, report.GCFigures)
 	}
-	if after > 2_500_000 {
-		t.Errorf("%d bytes are stored, 2.2 MB live", after)
+	if lives := liveBytes(map[manifest.ID]blobTree{ids[last]: tree}); after > lives*3/2 {
+		t.Errorf("%d bytes are stored of %d, %d live", after, before, lives)
 	}
 	for _, repo := range []*engine.Repository{r, open(t, b, opts)} {
 		whole(t, repo)
-		same(t, dir, restore(t, repo, ids[5]))
+		if err := tree.holds(t.Context(), repo, ids[last]); err != nil {
+			t.Error(err)
+		}
 	}
 	// The next one has nothing to do, and knows it.
 	head := r.Log().Head()
 	if report := gc(t, r, atOnce); report.Deletes() != 0 || r.Log().Head() != head {
 		t.Errorf("a second collection did %+v", report)
 	}
-	update(t, dir, map[string][]byte{"new": random(99, 100_000)})
-	id := backUp(t, r, renamed(dir), engine.BackupOptions{}).Snapshot.ID
-	same(t, dir, restore(t, r, id))
+	tree = maps.Clone(tree)
+	tree["e/new"] = graveBlob(9)
+	id := backUp(t, r, &blobSource{"chain", tree}, graveOptions()).Snapshot.ID
+	if err := tree.holds(t.Context(), r, id); err != nil {
+		t.Error(err)
+	}
 	whole(t, r)
 }
 
@@ -65,16 +73,14 @@ func TestGCChain(t *testing.T) {
 func TestGCUndelete(t *testing.T) {
 	t.Parallel()
 	r, _ := fresh(t)
-	dir := write(t, map[string][]byte{"stays": random(3, 100_000)})
-	settle(t)
+	tree := blobTree{"d/stays": blob{slices: []uint64{1, 2, 3}, changed: time.Now().Add(-2 * time.Hour)}}
 	var ids []manifest.ID
-	var dirs []string
+	var trees []blobTree
 	for i := range 4 {
-		p := random(1, 300_000)
-		copy(p[i*60_000:], random(uint64(10+i), 60_000))
-		update(t, dir, map[string][]byte{"a": p, "b": random(uint64(20+i), 50_000)})
-		ids = append(ids, backUp(t, r, renamed(dir), engine.BackupOptions{}).Snapshot.ID)
-		dirs = append(dirs, restore(t, r, ids[i]))
+		tree = maps.Clone(tree)
+		tree["e/big"] = graveBlob(i)
+		tree["f/own"] = blob{slices: []uint64{uint64(90 + i), uint64(190 + i)}, changed: graveBlob(i).changed}
+		ids, trees = append(ids, backUp(t, r, &blobSource{"chain", tree}, graveOptions()).Snapshot.ID), append(trees, tree)
 	}
 	forget(t, r, ids[0])
 	old := r.Log().Head().N
@@ -82,8 +88,7 @@ func TestGCUndelete(t *testing.T) {
 	engine.SetAge(r, old)
 	opts := atOnce
 	opts.DeleteDelay = 0
-	report := gc(t, r, opts)
-	if report.Repacked.Objects == 0 && report.Dead.Objects == 0 {
+	if report := gc(t, r, opts); report.Repacked.Objects == 0 && report.Dead.Objects == 0 {
 		t.Errorf("nothing was rewritten: %+v", report.GCFigures)
 	}
 	if err := r.Undelete(t.Context(), ids[0]); err == nil {
@@ -94,6 +99,109 @@ func TestGCUndelete(t *testing.T) {
 	}
 	whole(t, r)
 	for i := 1; i < 4; i++ {
-		same(t, dirs[i], restore(t, r, ids[i]))
+		if err := trees[i].holds(t.Context(), r, ids[i]); err != nil {
+			t.Errorf("snapshot %d: %v", i, err)
+		}
 	}
+}
+
+// TestGCDuplicates: of packs with the same chunks, which two backups stored at
+// the same time, one goes, and each snapshot then relies on the other.
+func TestGCDuplicates(t *testing.T) {
+	t.Parallel()
+	for _, first := range []int{0, 1} { // that is deleted afterwards
+		b := mem.New()
+		opts := engine.Trusting(engine.Options{})
+		one, two := open(t, b, opts), open(t, b, opts)
+		dir := write(t, map[string][]byte{"a": random(1, 500_000)})
+		var ids [2]manifest.ID
+		src := enginetest.Watch(renamed(dir))
+		src.OnFinish = func() error {
+			ids[1] = backUp(t, two, renamed(dir), engine.BackupOptions{Name: "two"}).Snapshot.ID
+			return nil
+		}
+		ids[0] = backUp(t, one, src, engine.BackupOptions{Name: "one"}).Snapshot.ID
+		before := stored(t, b)
+		if before < 1_000_000 {
+			t.Fatalf("%d bytes are stored: nothing is there twice", before)
+		}
+		opts2 := atOnce
+		opts2.Walk = engine.Always
+		gc(t, one, opts2)
+		if got := stored(t, b); got > before*6/10 {
+			t.Errorf("%d bytes are stored, were %d", got, before)
+		}
+		whole(t, two)
+		forget(t, two, ids[first])
+		gc(t, two, atOnce)
+		r := open(t, b, opts)
+		whole(t, r)
+		same(t, dir, restore(t, r, ids[1-first]))
+	}
+}
+
+// TestGCPartialTree: what only the partial tree of an interrupted backup uses is
+// there when the backup is resumed, although its pack was rewritten.
+func TestGCPartialTree(t *testing.T) {
+	t.Parallel()
+	b := mem.New()
+	opts := engine.Trusting(engine.Tuned(engine.Options{Workers: 1}, engine.Limits{Block: 32 << 10, Pack: 250 << 10, Publish: 60 << 10, Partial: 60 << 10}))
+	r := open(t, b, opts)
+	long := time.Now().Add(-time.Hour)
+	whole1 := blobTree{
+		"a/kept": blob{slices: []uint64{1, 2}, changed: long}, "a/only": blob{slices: []uint64{3, 4}, changed: long},
+		"a/dead": blob{slices: []uint64{5, 6, 7, 8}, changed: long},
+	}
+	first := backUp(t, r, &blobSource{"set", whole1}, engine.BackupOptions{Name: "set", Host: "h"}).Snapshot.ID
+	keeps := &blobSource{"keeps", blobTree{"a/kept": whole1["a/kept"]}}
+	kept := backUp(t, r, keeps, engine.BackupOptions{Name: "keeps", Host: "h"}).Snapshot.ID
+	next := maps.Clone(whole1)
+	delete(next, "a/dead")
+	for i := range 30 {
+		next[fmt.Sprintf("b/%02d", i)] = blob{slices: []uint64{uint64(100 + i)}, changed: long}
+	}
+	disk := interrupted(t, b, opts, &blobSource{"set", next})
+	r = open(t, disk, opts)
+	forget(t, r, first)
+	patient := atOnce
+	patient.SessionAge = time.Hour
+	if report := gc(t, r, patient); report.Repacked.Objects == 0 || report.Sessions != 0 {
+		t.Errorf("nothing was rewritten: %+v", report.GCFigures)
+	}
+	again := open(t, disk, opts)
+	report := backUp(t, again, &blobSource{"set", next}, engine.BackupOptions{Name: "set", Host: "h"})
+	if !report.Resumed {
+		t.Error("the backup did not go on from the interrupted one")
+	}
+	fresh := open(t, disk, opts)
+	whole(t, fresh)
+	if err := errors.Join(next.holds(t.Context(), fresh, report.Snapshot.ID), keeps.tree.holds(t.Context(), fresh, kept)); err != nil {
+		t.Error(err)
+	}
+}
+
+// interrupted returns the store as an interrupted backup leaves it that has
+// recorded a partial tree.
+func interrupted(t *testing.T, b backend.Backend, opts engine.Options, src *blobSource) *mem.Backend {
+	t.Helper()
+	all := objects(t, b)
+	for n := 4; n < 60; n++ {
+		disk := storeOf(t, all)
+		r := open(t, fault.Crash(disk, n), engine.Settle(opts, 50*time.Millisecond))
+		if _, err := r.Backup(t.Context(), src, engine.BackupOptions{Name: src.name, Host: "h"}); err == nil {
+			break
+		}
+		partial := false
+		_ = open(t, disk, opts).Log().View(func(st *log.State) error {
+			for s := range st.Sessions() {
+				partial = len(s.Partial) > 0
+			}
+			return nil
+		})
+		if partial {
+			return disk
+		}
+	}
+	t.Fatal("no crash leaves a partial tree")
+	return nil
 }
