@@ -1,0 +1,191 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestPowerLoss cuts the power under the program, again and again, while it
+// backs up, deletes, collects and restores in a repository on a real file
+// system: the kernel is told to drop the file system as it is, without flushing
+// its journal, and it is mounted again. What was reported as done must be there,
+// whole, and nothing may be damaged.
+func TestPowerLoss(t *testing.T) {
+	needRoot(t, "it mounts file systems")
+	for _, fs := range []struct{ name, size string }{{"ext4", "192M"}, {"xfs", "384M"}} {
+		t.Run(fs.name, func(t *testing.T) {
+			t.Parallel()
+			if _, err := exec.LookPath("mkfs." + fs.name); err != nil {
+				t.Skipf("there is no mkfs.%s: %v", fs.name, err)
+			}
+			powerLoss(t, fs.name, fs.size)
+		})
+	}
+}
+
+func powerLoss(t *testing.T, kind, size string) {
+	p := newProgram(t)
+	d := &lossyDisk{t: t, image: filepath.Join(memoryDir(t), "image"), dir: p.at("disk")}
+	d.make(kind, size)
+	p.repo = filepath.Join(d.dir, "repo")
+	l := newLedger(p, seeded(t), "src")
+	p.exits(0, "init")
+	var whole time.Duration
+	for range 3 {
+		l.change()
+		begin := time.Now()
+		for _, do := range []func(runner) result{l.backs, l.forgets, l.collects} {
+			if r := do(p.run); r.code != 0 {
+				t.Fatal(r)
+			}
+		}
+		whole = max(whole, time.Since(begin))
+		l.settle()
+	}
+	cut := 0
+	for round := range scale(1, 3, 120) {
+		off := make(chan error, 1)
+		time.AfterFunc(l.someMoment(whole), func() { off <- d.shutdown() })
+		for i := 0; ; i++ {
+			do := []func(runner) result{l.backs, l.forgets, l.collects, l.restoresOne}[i%4]
+			r := do(p.run)
+			if r.code != 0 {
+				l.counts["cut off "+r.args[0]]++
+				break // or it failed for another reason: what follows tells
+			}
+			if i%4 == 3 {
+				l.change()
+			}
+		}
+		must(t, <-off)
+		cut++
+		d.again()
+		if round%3 == 2 {
+			must(t, os.RemoveAll(p.cache))
+		}
+		l.whole()
+		if r := l.backs(p.run); r.code != 0 {
+			t.Fatal(r)
+		}
+		l.settle()
+		if t.Failed() {
+			t.Fatalf("round %d", round)
+		}
+	}
+	d.control()
+	l.report(t, cut)
+}
+
+// memoryDir returns a directory in memory if there is room, for many small files
+// that are synced one by one.
+func memoryDir(t *testing.T) string {
+	t.Helper()
+	const shm = "/dev/shm"
+	var st unix.Statfs_t
+	if unix.Statfs(shm, &st) != nil || st.Bavail*uint64(st.Bsize) < 1<<30 { //nolint:gosec // a size
+		return t.TempDir()
+	}
+	dir, err := os.MkdirTemp(shm, "cairn-proof-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+// A lossyDisk is a file system in a file, whose power can be cut.
+type lossyDisk struct {
+	t          *testing.T
+	image, dir string
+	mounted    bool
+}
+
+func (d *lossyDisk) make(kind, size string) {
+	t := d.t
+	must(t, errors.Join(os.WriteFile(d.image, nil, 0o600), os.Mkdir(d.dir, 0o700)))
+	for _, args := range [][]string{{"truncate", "-s", size, d.image}, {"mkfs." + kind, "-q", d.image}} {
+		if out, err := exec.CommandContext(t.Context(), args[0], args[1:]...).CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v: %s", args[0], err, out)
+		}
+	}
+	t.Cleanup(func() {
+		if d.mounted {
+			_ = unix.Unmount(d.dir, unix.MNT_DETACH) // the test has said what is wrong
+		}
+	})
+	if err := d.mount(); err != nil {
+		t.Skipf("this system mounts no %s: %v", kind, err)
+	}
+}
+
+func (d *lossyDisk) mount() error {
+	out, err := exec.CommandContext(d.t.Context(), "mount", "-o", "loop", d.image, d.dir).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("mount: %w: %s", err, out)
+	}
+	d.mounted = true
+	return nil
+}
+
+// shutdown cuts the power: EXT4_IOC_SHUTDOWN, or XFS_IOC_GOINGDOWN, which has the
+// same number, without a flush of the journal.
+func (d *lossyDisk) shutdown() error {
+	dir, err := os.Open(d.dir)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return unix.IoctlSetPointerInt(int(dir.Fd()), 0x8004587d, 2) //nolint:gosec // a descriptor
+}
+
+// again mounts the disk after the power was cut.
+func (d *lossyDisk) again() {
+	d.t.Helper()
+	for i := 0; ; i++ {
+		err := unix.Unmount(d.dir, 0)
+		if err == nil {
+			break
+		}
+		if i == 100 { // a process that was cut off is about to end
+			d.t.Fatalf("unmount: %v", err)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	d.mounted = false
+	must(d.t, d.mount())
+}
+
+// control shows that the power is cut: what is not synced is lost.
+func (d *lossyDisk) control() {
+	d.t.Helper()
+	name := filepath.Join(d.dir, "control")
+	must(d.t, os.WriteFile(name, []byte("not synced"), 0o600))
+	must(d.t, d.shutdown())
+	d.again()
+	if data, err := os.ReadFile(name); err == nil && len(data) > 0 {
+		d.t.Error("what was not synced survived: the power was not cut")
+	}
+}
+
+// countsLine says how often things happened.
+func countsLine(counts map[string]int) string {
+	var parts []string
+	for _, what := range slices.Sorted(maps.Keys(counts)) {
+		parts = append(parts, fmt.Sprintf("%d %s", counts[what], what))
+	}
+	return strings.Join(parts, ", ")
+}
