@@ -344,7 +344,8 @@ func TestCloseWithoutCache(t *testing.T) {
 	r := open(t, b, engine.Options{Workers: 2, CacheDir: cache})
 	dir := write(t, someFiles())
 	id := backUp(t, r, renamed(dir), engine.BackupOptions{}).Snapshot.ID
-	if err := os.RemoveAll(cache); err != nil {
+	state := filepath.Join(cache, r.ID(), "log-state")
+	if err := errors.Join(os.RemoveAll(state), os.MkdirAll(filepath.Join(state, "in the way"), 0o700)); err != nil {
 		t.Fatal(err)
 	}
 	if err := r.Close(); err != nil {
