@@ -4,12 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"time"
 
 	"github.com/cairn-backup/cairn/engine"
-	"github.com/cairn-backup/cairn/engine/source"
 	"github.com/cairn-backup/cairn/httpapi/internal/job"
 	"github.com/cairn-backup/cairn/httpapi/internal/steady"
 	"github.com/cairn-backup/cairn/manifest"
@@ -21,9 +19,9 @@ const maxRounds = 3
 // changingTag marks backups of data that changed while they were read.
 const changingTag = "changing"
 
-// settleFor is how often, and settleEvery in what distance, it is looked for a
-// commit of unknown outcome before it counts as not made.
-const settleFor = 5
+// settleLooks is how often it is looked for a commit of unknown outcome before it
+// counts as not made.
+const settleLooks = 6
 
 var errChanging = errors.New("stop what writes to it, or start the server with --allow-changing")
 
@@ -60,7 +58,7 @@ func (s *Server) create(ctx context.Context, repo Repository, j *job.Job) (manif
 			src.Loose, opts.Tags = true, []string{changingTag}
 		}
 		report, err := repo.Backup(ctx, src, opts)
-		if err == nil || !changing(err) {
+		if !errors.Is(err, steady.ErrChanging) {
 			return report.Snapshot.Summary, err
 		}
 		if round == maxRounds {
@@ -70,25 +68,21 @@ func (s *Server) create(ctx context.Context, repo Repository, j *job.Job) (manif
 	}
 }
 
-// changing reports whether a backup failed since something changed the data
-// while they were read.
-func changing(err error) bool {
-	if errors.Is(err, steady.ErrChanging) {
-		return true
-	}
-	return errors.Is(err, source.ErrSource) && (errors.Is(err, source.ErrChanged) || errors.Is(err, fs.ErrNotExist))
-}
-
 // settleCommit finds out whether a backup was stored whose commit got no answer.
 // It returns err if not, and when ctx ends before that is known.
 func (s *Server) settleCommit(ctx context.Context, repo Repository, id string, err error) (manifest.Summary, error) {
-	for try, absent := 0, 0; absent < settleFor; try++ {
-		if b, findErr := s.find(ctx, repo, id); findErr == nil {
+	fenced := false // nothing can come to lie where the commit would have
+	for try, absent := 0, 0; absent < settleLooks; try++ {
+		b, findErr := s.find(ctx, repo, id)
+		switch {
+		case findErr == nil:
 			return b.summary, nil
-		} else if errors.Is(findErr, errUnknown) {
+		case errors.Is(findErr, errUnknown) && fenced:
+			return manifest.Summary{}, err
+		case errors.Is(findErr, errUnknown):
 			absent++
-			if s.fence(ctx, repo) { // nothing can come to lie where the commit would have
-				absent = settleFor - 1
+			if fenced = s.fence(ctx, repo); fenced {
+				continue // look once more
 			}
 		}
 		if waitErr := pause(ctx, min(time.Second<<min(try, 5), 30*time.Second)); waitErr != nil {

@@ -240,8 +240,10 @@ func TestSockets(t *testing.T) {
 	if got := w.files(); len(got) != len(want) || got["one.txt"] != want["one.txt"] {
 		t.Error("the data are not those of the backup")
 	}
+	got := make(chan []string, 1)
+	go func() { got <- w.messages(watch) }() // a client that does not read is waited for
 	w.stop()
-	all := w.messages(watch)
+	all := <-got
 	of := object(map[string]shape{"backups": list(progressShape()), "restorations": list(progressShape())})
 	seen := strings.Join(all, "\n")
 	for i, m := range all {

@@ -262,3 +262,12 @@ func (w *world) ids() []string {
 	}
 	return ids
 }
+
+func newRequest(ctx context.Context, t *testing.T, url string) *http.Request {
+	t.Helper()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return req
+}

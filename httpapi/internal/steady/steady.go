@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"io"
+	"io/fs"
 	"iter"
 	"slices"
 	"strings"
@@ -110,7 +111,7 @@ func (v *view) ReadDir(ctx context.Context, path string) iter.Seq2[manifest.Node
 			if err == nil {
 				looks = append(looks, v.look(&n))
 			}
-			if !yield(n, err) {
+			if !yield(n, v.vanished(err)) {
 				return
 			}
 		}
@@ -135,6 +136,15 @@ func (v *view) look(n *manifest.Node) look {
 	}
 }
 
+// vanished returns err, which is ErrChanging as well if an entry that was there
+// a moment before is not, or is something else.
+func (v *view) vanished(err error) error {
+	if v.check && errors.Is(err, source.ErrSource) && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, source.ErrChanged)) {
+		return fmt.Errorf("%w: %w", ErrChanging, err)
+	}
+	return err
+}
+
 // fresh is how old a file's times must be before it is read: a change within
 // the same tick of the file system's clock would not show in them. Linux ticks
 // every 1 to 10 ms.
@@ -148,7 +158,7 @@ const freshCoarse = 2100 * time.Millisecond
 func (v *view) OpenFile(ctx context.Context, path string) (io.ReadCloser, error) {
 	f, err := v.View.OpenFile(ctx, path)
 	if err != nil || !v.check {
-		return f, err
+		return f, v.vanished(err)
 	}
 	again, ok := f.(source.Again)
 	if !ok {
@@ -289,7 +299,7 @@ func (v *view) count(ctx context.Context, path string, bytes, files *int64) erro
 
 // Complete completes a node.
 func (v *view) Complete(ctx context.Context, path string, n *manifest.Node) error {
-	return source.Complete(ctx, v.View, path, n)
+	return v.vanished(source.Complete(ctx, v.View, path, n))
 }
 
 // Labels returns the labels of the data.
