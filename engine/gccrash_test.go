@@ -130,12 +130,17 @@ func TestGCCrash(t *testing.T) {
 	for name, crash := range map[string]func(backend.Backend, int) *fault.CrashBackend{"before": fault.Crash, "after": fault.CrashAfter} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			points := 0
+			points, slow := 0, 0
 			for n := 0; ; n++ {
 				disk := storeOf(t, g.objects)
 				b := crash(disk, n)
-				err := collectOnce(t, b, engine.Settle(g.opts, 50*time.Millisecond))
+				err := collectOnce(t, b, engine.Settle(g.opts, 100*time.Millisecond))
 				if !b.Crashed() {
+					if errors.Is(err, engine.ErrUnknownOutcome) && slow < 20 {
+						slow++ // a busy machine took longer than an outcome is sought here
+						n--
+						continue
+					}
 					if err != nil {
 						t.Fatalf("without a crash: %v", err)
 					}

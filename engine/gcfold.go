@@ -78,9 +78,10 @@ func (g *gcPlan) planFold(st *log.State, plan *GCPlan) {
 	}
 }
 
-// fold folds segments until there are no more groups of them.
+// fold folds segments until there are no more groups of them; also such as the
+// run itself has made.
 func (x *gcRun) fold(ctx context.Context) error {
-	if !x.folds {
+	if !x.folds && !x.did {
 		return nil
 	}
 	x.meter.SetPhase(progress.Copy)
