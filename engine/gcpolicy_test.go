@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -191,10 +192,7 @@ func TestGCDamaged(t *testing.T) {
 	}
 	for i := 0; i < len(keys); i += step {
 		key := keys[i]
-		damaged := make(map[backend.Key][]byte, len(g.objects))
-		for k, v := range g.objects {
-			damaged[k] = v
-		}
+		damaged := maps.Clone(g.objects)
 		p := slices.Clone(damaged[key])
 		for at := 100; at < len(p); at += 500 {
 			p[at] ^= 1

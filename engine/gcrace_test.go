@@ -94,10 +94,7 @@ func gcWriter(ctx context.Context, r *engine.Repository, who, rounds int, tell f
 	tree := make(blobTree)
 	var ids []manifest.ID
 	for round := range rounds {
-		next := make(blobTree)
-		for at, f := range tree {
-			next[at] = f
-		}
+		next := maps.Clone(tree)
 		next[fmt.Sprintf("d/%d", round%4)] = blob{
 			slices:  []uint64{uint64(round), uint64(round + 1), uint64(1000*who + round), uint64(1000*who + round + 500)},
 			changed: time.Now().Add(-time.Hour),
