@@ -30,7 +30,7 @@ func (a *app) cat(ctx context.Context, ref, arg string) error {
 	}
 	return a.item(ctx, ref, arg, toStderr, func(v *view, name string, info fs.FileInfo) error {
 		if n := nodeOf(info); n.Kind != manifest.File {
-			return fmt.Errorf("%s is no file but a %s", printable(arg), n.Kind)
+			return withHint(fmt.Errorf("%s is no file but a %s", printable(arg), n.Kind), "cairn ls shows what is in it, cairn restore brings all of it back")
 		}
 		f, err := v.Open(name)
 		if err != nil {

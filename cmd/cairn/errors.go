@@ -9,6 +9,7 @@ import (
 	"github.com/cairn-backup/cairn/backend"
 	"github.com/cairn-backup/cairn/engine"
 	"github.com/cairn-backup/cairn/engine/source"
+	"github.com/cairn-backup/cairn/engine/source/sqlite"
 	"github.com/cairn-backup/cairn/engine/target"
 )
 
@@ -117,6 +118,10 @@ func hintOf(err error) string {
 		err  error
 		hint string
 	}{
+		{target.ErrInUse, "stop what uses it, or exchange it all the same with --force"},
+		{target.ErrNoSpace, "free some space, or restore elsewhere with --target DIR"},
+		{sqlite.ErrNotDatabase, "cairn backup PATH backs it up as a file"},
+		{target.ErrNotDirectory, "give a directory that is empty or does not exist"},
 		{target.ErrNotEmpty, "give a directory that is empty or does not exist"},
 		{engine.ErrNewerFormat, "a newer version of cairn wrote this repository: update cairn"},
 		{engine.ErrLogDamaged, "cairn repair log shows and mends it"},

@@ -31,8 +31,10 @@ removes what the snapshot does not hold, --dry-run shows what would be done.
 --in-place puts every directory and file of a snapshot back where it was: it is
 restored beside it and exchanged as a whole, so that a failure at any moment
 leaves the old one. That is kept until the next time, or until cairn swap
---discard. Several are exchanged one after the other, once all of them are
-restored. With --overwrite what is there is mended instead.
+--discard. An item that cannot be restored ends it, and nothing is exchanged.
+Several are exchanged one after the other, once all of them are restored: should
+one of the exchanges fail, the error names those that were made before it. With
+--overwrite what is there is mended instead.
 
 --tar FILE makes an archive; "-" is standard output.
 
@@ -92,14 +94,17 @@ func (a *app) restore(ctx context.Context, ref string, patterns []string, mode r
 	if err != nil {
 		return err
 	}
-	report, err := repo.Restore(ctx, s.ID, to.target, engine.RestoreOptions{
-		Paths: paths, OnError: engine.Skip, Progress: a.watch(),
-	})
+	opts := engine.RestoreOptions{Paths: paths, OnError: engine.Skip, Progress: a.watch()}
+	if mode.exchanges() {
+		opts.OnError = engine.Fail // what is there is better than a part
+		mode.old = present(s.Roots)
+	}
+	report, err := repo.Restore(ctx, s.ID, to.target, opts)
 	if closeErr := to.close(); closeErr != nil && err == nil {
 		err = closeErr
 	}
 	if err != nil && !errors.Is(err, engine.ErrIncomplete) {
-		return errors.Join(err, to.undo())
+		return errors.Join(mode.hint(err), to.undo())
 	}
 	if mode.tar == "-" { // standard output is the archive
 		if err != nil {
@@ -195,10 +200,8 @@ func (a *app) restoreReport(r engine.RestoreReport, dir string, mode restoreMode
 		a.out.say("nothing was written: this was a dry run")
 		return nil
 	}
-	if mode.inPlace && mode.overwrite == "" {
-		for _, root := range r.Snapshot.Roots {
-			a.out.note("what was there before is kept beside it: cairn swap --discard %s removes it", printable(root.Path))
-		}
+	for _, path := range mode.old {
+		a.out.note("what was there before is kept beside it: cairn swap --discard %s removes it", printable(path))
 	}
 	failed := ""
 	if n := len(r.Problems); n > 0 {

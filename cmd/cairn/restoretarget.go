@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -26,6 +28,31 @@ type restoreMode struct {
 
 	several bool            // roots: changes are told by their whole paths
 	files   map[string]bool // roots that are no directories, by name
+	old     []string        // paths at which something is that is kept when it is exchanged
+}
+
+// exchanges reports whether what is there is exchanged as a whole.
+func (m restoreMode) exchanges() bool { return m.inPlace && m.overwrite == "" && !m.dryRun }
+
+// hint adds to the error of a restore what can be done.
+func (m restoreMode) hint(err error) error {
+	switch {
+	case m.exchanges() && errors.Is(err, engine.ErrCorrupt):
+		return withHint(err, "nothing was exchanged: --target DIR restores what is not damaged")
+	case errors.Is(err, target.ErrTarget) && errors.Is(err, fs.ErrNotExist):
+		return withHint(err, "the directory above must exist: mkdir -p makes it")
+	}
+	return err
+}
+
+// present returns the paths of the roots at which something is.
+func present(roots []manifest.Root) (paths []string) {
+	for _, root := range roots {
+		if _, err := os.Lstat(root.Path); err == nil {
+			paths = append(paths, root.Path)
+		}
+	}
+	return paths
 }
 
 // check refuses what makes no sense together.
@@ -161,7 +188,7 @@ func within(path, dir string) bool {
 // partInPlace returns where one root was.
 func (a *app) partInPlace(m restoreMode, root manifest.Root) (target.Part, error) {
 	part := target.Part{Root: root.Name, Name: filepath.Base(root.Path)}
-	if m.overwrite == "" && !m.dryRun {
+	if m.exchanges() {
 		t := target.Swap(root.Path)
 		t.NoOwner, t.Force = m.noOwner, m.force
 		part.Target = t
@@ -188,6 +215,9 @@ func (a *app) partInPlace(m restoreMode, root manifest.Root) (target.Part, error
 // tarFile makes a new archive.
 func tarFile(path string) (place, error) {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		err = withHint(err, "give a file that does not exist")
+	}
 	if err != nil {
 		return place{}, fmt.Errorf("restore: %w", err)
 	}
@@ -287,6 +317,6 @@ func (a *app) swap(ctx context.Context, m swapMode) error {
 	if err := target.Discard(ctx, m.discard); err != nil {
 		return err
 	}
-	a.out.say("what %s was before its last exchange is removed", printable(m.discard))
+	a.out.say("nothing is left of what %s was before its last exchange", printable(m.discard))
 	return nil
 }
