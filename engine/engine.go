@@ -37,6 +37,10 @@ type Options struct {
 	// It is created with mode 0700 if its parent exists. Default: index and
 	// position are kept in memory and built anew by each Open, which is fine
 	// for repositories of up to about a million chunks (40 GiB of data).
+	//
+	// Of a store that has a name (backend.Namer) the config and the key slots that
+	// opened the repository are kept as well, for a day, so that Open does not ask
+	// for them: a slot that was removed on another machine opens here until then.
 	CacheDir string
 
 	// MetadataCache is how many bytes of metadata packs, as they are stored, are

@@ -177,15 +177,16 @@ func explainForeign(object []byte, err error) error {
 	return corruptObject(layout.Config, err)
 }
 
-// openSlots unwraps the repository key by the first slot that the secret fits.
+// openSlots unwraps the repository key by the first slot that the secret fits,
+// and returns that slot, too.
 // A slot that is damaged or cannot be read does not keep the others from being
 // tried; the secret is called wrong only if every slot could be read.
-func openSlots(ctx context.Context, b backend.Backend, id keys.RepositoryID, secret keys.Secret) (keys.Root, error) {
+func openSlots(ctx context.Context, b backend.Backend, id keys.RepositoryID, secret keys.Secret) (keys.Root, []byte, error) {
 	var unread, damaged []error
 	tried, refused := 0, 0
 	for info, err := range b.List(ctx, layout.Slots) {
 		if err != nil {
-			return keys.Root{}, err
+			return keys.Root{}, nil, err
 		}
 		if tried++; tried > maxSlots {
 			break
@@ -197,7 +198,7 @@ func openSlots(ctx context.Context, b backend.Backend, id keys.RepositoryID, sec
 			tried-- // removed just now
 			continue
 		case ctx.Err() != nil:
-			return keys.Root{}, err
+			return keys.Root{}, nil, err
 		case errors.Is(err, backend.ErrTooLarge):
 			damaged = append(damaged, corruptObject(info.Key, err))
 			continue
@@ -208,7 +209,7 @@ func openSlots(ctx context.Context, b backend.Backend, id keys.RepositoryID, sec
 		root, err := openSlot(object, id, secret)
 		switch {
 		case err == nil:
-			return root, nil
+			return root, object, nil
 		case errors.Is(err, ErrWrongKey):
 			refused++ // another Init's, or opened by something else
 		case errors.Is(err, ErrExpensiveSlot):
@@ -219,13 +220,13 @@ func openSlots(ctx context.Context, b backend.Backend, id keys.RepositoryID, sec
 	}
 	switch {
 	case len(unread) > 0:
-		return keys.Root{}, errors.Join(append(unread, damaged...)...)
+		return keys.Root{}, nil, errors.Join(append(unread, damaged...)...)
 	case tried == 0:
-		return keys.Root{}, &store.CorruptError{Object: string(layout.Slots), Offset: -1, Err: errors.New("every key slot is missing")}
+		return keys.Root{}, nil, &store.CorruptError{Object: string(layout.Slots), Offset: -1, Err: errors.New("every key slot is missing")}
 	case refused == 0:
-		return keys.Root{}, errors.Join(damaged...)
+		return keys.Root{}, nil, errors.Join(damaged...)
 	}
-	return keys.Root{}, errors.Join(append([]error{ErrWrongKey}, damaged...)...)
+	return keys.Root{}, nil, errors.Join(append([]error{ErrWrongKey}, damaged...)...)
 }
 
 // openSlot opens one slot, if it is of this repository and of the secret's type.

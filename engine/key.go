@@ -92,6 +92,7 @@ func (r *Repository) RemoveKey(ctx context.Context, id string) error {
 	case len(slots) == 1:
 		return fmt.Errorf("remove key: %w", ErrLastKey)
 	}
+	r.forgetKnown() // what it kept may be this slot
 	if err := r.meter.Delete(ctx, layout.Slots+backend.Key(match[0].ID)); err != nil {
 		return fmt.Errorf("remove key: %w", err)
 	}

@@ -62,6 +62,9 @@ func (r *Repository) unlock(ctx context.Context, s Secret) error {
 	if s == nil {
 		return keys.ErrNoSecret
 	}
+	if done, err := r.unlockKnown(ctx, s); done || err != nil {
+		return err
+	}
 	object, err := readConfig(ctx, r.meter)
 	if err != nil {
 		return err
@@ -76,10 +79,38 @@ func (r *Repository) unlock(ctx context.Context, s Secret) error {
 	if err := secret.CanOpen(); err != nil {
 		return err
 	}
-	root, err := openSlots(ctx, r.meter, r.id, secret)
+	root, slot, err := openSlots(ctx, r.meter, r.id, secret)
 	if err != nil {
 		return err
 	}
+	if err := r.unlockWith(root, object); err != nil {
+		return err
+	}
+	if err := r.openLog(ctx, object); err != nil {
+		return err
+	}
+	r.saveKnown(object, slot)
+	return nil
+}
+
+// unlockKnown opens what is known of the repository by s. It reports whether it
+// did; if not, the store has to be asked.
+func (r *Repository) unlockKnown(ctx context.Context, s Secret) (bool, error) {
+	if r.loadKnown() == nil {
+		return false, nil
+	}
+	secret, err := s.secret(ctx)
+	if err != nil {
+		return false, err
+	}
+	if err := secret.CanOpen(); err != nil {
+		return false, err
+	}
+	return r.openKnown(ctx, secret)
+}
+
+// unlockWith takes the repository's key and what the config says.
+func (r *Repository) unlockWith(root keys.Root, object []byte) (err error) {
 	r.keys = keys.Derive(root)
 	if r.config, err = keys.OpenConfig(r.keys.Meta, object); err != nil {
 		return corruptObject(layout.Config, err)
@@ -88,11 +119,9 @@ func (r *Repository) unlock(ctx context.Context, s Secret) error {
 		return corruptObject(layout.Config, errors.New("the signing key in it is not derived from the repository's key"))
 	}
 	if r.pol = r.opts.tuning.pol; r.pol == 0 {
-		if r.pol, err = chunk.DerivePolynomial(r.keys.Chunk); err != nil {
-			return err
-		}
+		r.pol, err = chunk.DerivePolynomial(r.keys.Chunk)
 	}
-	return r.openLog(ctx, object)
+	return err
 }
 
 func (r *Repository) openLog(ctx context.Context, config []byte) error {
@@ -172,6 +201,9 @@ func (r *Repository) Close() error {
 		return nil
 	}
 	var errs []error
+	if r.store != nil && !r.opts.ReadOnly {
+		_ = r.store.SaveTag() // a hint: without it the next Open asks the store
+	}
 	if r.log != nil {
 		errs = append(errs, r.log.Close())
 	}

@@ -227,3 +227,12 @@ func value[T any](p *T) (v T) {
 	}
 	return v
 }
+
+// Name implements backend.Namer.
+func (b *Backend) Name() string {
+	account := b.opts.Endpoint
+	if account == "" {
+		return "" // it is in the connection string, beside the key
+	}
+	return "azblob:" + account + "/" + b.opts.Container + "/" + b.prefix
+}

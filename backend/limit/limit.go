@@ -218,3 +218,6 @@ func (l *Backend) DeleteAll(ctx context.Context, keys []backend.Key) error {
 	defer l.leave()
 	return d.DeleteAll(ctx, keys)
 }
+
+// Name implements backend.Namer.
+func (l *Backend) Name() string { return backend.Name(l.b) }

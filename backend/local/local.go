@@ -153,3 +153,11 @@ func check(ctx context.Context, key backend.Key) error {
 func describe(key backend.Key, info fs.FileInfo) backend.Info {
 	return backend.Info{Key: key, Size: info.Size(), Modified: info.ModTime()}
 }
+
+// Name implements backend.Namer: the directory as it was given.
+func (b *Backend) Name() string {
+	if d, ok := b.disk.(*osDisk); ok {
+		return "file:" + d.dir
+	}
+	return ""
+}

@@ -165,3 +165,6 @@ func (b *body) Read(p []byte) (int, error) {
 	b.bytes.Add(int64(n))
 	return n, err
 }
+
+// Name implements backend.Namer.
+func (m *Backend) Name() string { return backend.Name(m.b) }

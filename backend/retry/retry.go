@@ -302,3 +302,6 @@ func wait(ctx context.Context, d time.Duration) error {
 		return backend.Ended(ctx)
 	}
 }
+
+// Name implements backend.Namer.
+func (r *Backend) Name() string { return backend.Name(r.b) }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
@@ -55,7 +56,8 @@ func (b *Backend) failed(ctx context.Context, op string, key backend.Key, err er
 		e.Err = noCredentials(c)
 		return e
 	}
-	if status(err) == 0 {
+	// An answer that broke off in its body has the status of success.
+	if s := status(err); s == 0 || s < 300 && code(err) == "" {
 		t, sent := cloud.Trouble(ctx, err, b.name)
 		if t == nil {
 			return e
@@ -175,6 +177,9 @@ func (b *Backend) rightRegion(h http.Header) string {
 func brief(err error) error {
 	api, ok := errors.AsType[smithy.APIError](err)
 	if !ok {
+		if u, isURL := errors.AsType[*url.Error](err); isURL {
+			return u.Err
+		}
 		if op, isOp := errors.AsType[*smithy.OperationError](err); isOp {
 			return op.Err
 		}

@@ -252,3 +252,8 @@ func value[T any](p *T) (v T) {
 	}
 	return v
 }
+
+// Name implements backend.Namer.
+func (b *Backend) Name() string {
+	return "s3:" + b.opts.Endpoint + "/" + b.opts.Bucket + "/" + b.prefix
+}

@@ -21,7 +21,7 @@ import (
 // schemes are the URLs of object stores, with what may follow the question mark.
 // docs/backends.md explains each. Secrets are never in a URL: it is shown in
 // process lists and written to logs.
-var schemes = map[string][]string{
+var schemes = map[string][]string{ //nolint:gochecknoglobals // a literal table
 	"s3":     {"endpoint", "region", "path-style", "profile", "anonymous", "storage-class", "sse", "kms-key", "put-if-absent", "ca"},
 	"azblob": {"account", "endpoint", "tier", "api-version", "ca"},
 }
@@ -60,7 +60,7 @@ func parseStore(text string) (storeURL, error) {
 }
 
 // yes reads an option that is yes or no.
-func (s storeURL) yes(name string, otherwise bool) (bool, error) { //nolint:revive // the default of a switch
+func (s storeURL) yes(name string, otherwise bool) (bool, error) {
 	switch s.query.Get(name) {
 	case "":
 		return otherwise, nil

@@ -32,10 +32,26 @@ import (
 // ErrUnknownOutcome says that it could not be found out within
 // Options.Settle; the next Append or Refresh may see the record.
 func (l *Log) Append(ctx context.Context, build func(s *State) ([]Effect, error)) (Position, error) {
+	if err := l.lockAnew(ctx); err != nil {
+		return Position{}, err
+	}
+	defer l.unlock()
+	return l.appendOrSay(ctx, build)
+}
+
+// Continue is as Append for a session that began by Begin: it does not fetch the
+// head's record again if this Log has fetched or written it since (R1).
+func (l *Log) Continue(ctx context.Context, build func(s *State) ([]Effect, error)) (Position, error) {
 	if err := l.lock(ctx); err != nil {
 		return Position{}, err
 	}
 	defer l.unlock()
+	l.openedAt = time.Time{}
+	return l.appendOrSay(ctx, build)
+}
+
+// appendOrSay appends, and remembers a problem that it found.
+func (l *Log) appendOrSay(ctx context.Context, build func(s *State) ([]Effect, error)) (Position, error) {
 	if err := l.writable(); err != nil {
 		return Position{}, err
 	}
@@ -215,6 +231,7 @@ func (l *Log) adopt(a *attempt) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.noteDooms(a.rec)
+	l.pass(a.after.pos)
 	l.state = a.after
 	l.confirmed = a.after.pos
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/cairn-backup/cairn/chunk/seal"
 )
@@ -62,6 +63,25 @@ func (l *Log) saveLocal() error {
 		return err
 	}
 	return replaceFile(filepath.Join(l.opts.Dir, localName), object)
+}
+
+// listedName is a file whose time is that of the last listing around the head.
+const listedName = "log-listed"
+
+// listedLately reports whether this machine has listed the store around the head
+// within Options.Relist. It serves economy: what it spares is looked for later.
+func (l *Log) listedLately() bool {
+	if l.opts.Dir == "" {
+		return false
+	}
+	info, err := os.Stat(filepath.Join(l.opts.Dir, listedName))
+	return err == nil && time.Since(info.ModTime()).Abs() < l.opts.Relist
+}
+
+func (l *Log) noteListed() {
+	if l.opts.Dir != "" && !l.opts.ReadOnly {
+		_ = replaceFile(filepath.Join(l.opts.Dir, listedName), nil) // a hint
+	}
 }
 
 // forgetLocal removes the local state.

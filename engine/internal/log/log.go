@@ -58,6 +58,10 @@ type Options struct {
 	// Settle is for how long the outcome of a record that was sent is sought.
 	// Default: 2 minutes, several times what the retries of a backend take.
 	Settle time.Duration
+	// Relist is after how long a machine that opens from its local state lists
+	// the store around the head again before it appends: a record that was taken
+	// away with later ones behind it shows in no other way. Default: a day.
+	Relist time.Duration
 }
 
 func (o Options) withDefaults() Options {
@@ -66,6 +70,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Settle <= 0 {
 		o.Settle = 2 * time.Minute
+	}
+	if o.Relist <= 0 {
+		o.Relist = 24 * time.Hour
 	}
 	return o
 }
@@ -82,11 +89,14 @@ type Log struct {
 	// op is held by whoever reads or appends records. A channel, so that
 	// waiting for it ends with the context.
 	op chan struct{}
-	// confirmed is the record that the operation under way has fetched from
-	// the store, and listed whether the store was listed around the head.
-	// Both belong to the holder of op.
+	// confirmed is the record that this Log has fetched from the store, by the
+	// operation under way or by the session that it belongs to, and listed whether
+	// the store need not be listed around the head any more. Both belong to the
+	// holder of op, and so does openedAt: when Open ended, until something else is
+	// done.
 	confirmed Position
 	listed    bool
+	openedAt  time.Time
 	evidence  []layout.CheckpointName // checkpoints of records that are not there
 	saved     Position                // of the local state
 
@@ -95,7 +105,10 @@ type Log struct {
 	problem error
 	ignored []IgnoredError
 	doomed  map[backend.Key]struct{} // packs and segments that a Doom names which this Log has read
+	passed  map[uint64]Hash          // of the records that the state went through here; some of them
 	closed  bool
+
+	warm bool // opened from the local state, and found whole
 }
 
 // Open reads the log: from the local state or the newest checkpoint on, or
@@ -113,11 +126,16 @@ func Open(ctx context.Context, opts Options) (*Log, error) {
 	if head := l.Head(); l.problem == nil && head.N-from > checkpointEvery && l.writable() == nil {
 		_ = l.writeCheckpoint(ctx) // a hint: the next to append may write it
 	}
+	l.openedAt = time.Now()
 	return l, nil
 }
 
+// Warm reports whether the log was opened from the local state, and what it
+// says was found in the store.
+func (l *Log) Warm() bool { return l.warm }
+
 func newLog(opts Options) *Log {
-	return &Log{opts: opts, op: make(chan struct{}, 1), state: NewState(opts.Genesis, opts.Keys), doomed: make(map[backend.Key]struct{})}
+	return &Log{opts: opts, op: make(chan struct{}, 1), state: NewState(opts.Genesis, opts.Keys), doomed: make(map[backend.Key]struct{}), passed: make(map[uint64]Hash)}
 }
 
 // open sets state and problem, and returns the record from which it read on.
@@ -126,8 +144,11 @@ func (l *Log) open(ctx context.Context) (from uint64, err error) {
 	if known != nil {
 		l.state = known
 		from = known.pos.N
+		l.pass(known.pos)
 		err = l.advance(ctx)
 		if err == nil || !isProblem(err) {
+			l.warm = err == nil && from > 0
+			l.listed = l.warm && l.listedLately()
 			return from, err
 		}
 		known = l.state
@@ -152,6 +173,7 @@ func (l *Log) open(ctx context.Context) (from uint64, err error) {
 // openCold sets state and problem from the store alone.
 func (l *Log) openCold(ctx context.Context) (from uint64, err error) {
 	l.confirmed, l.listed = Position{}, false
+	clear(l.passed)
 	l.state, err = l.newestCheckpoint(ctx)
 	if err != nil {
 		return 0, err
@@ -183,7 +205,6 @@ func (l *Log) lock(ctx context.Context) error {
 	case <-ctx.Done():
 		return backend.Ended(ctx)
 	}
-	l.confirmed = Position{}
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	if l.closed {
@@ -193,13 +214,23 @@ func (l *Log) lock(ctx context.Context) error {
 	return nil
 }
 
+// lockAnew is as lock for an operation of its own: what was fetched before does
+// not count.
+func (l *Log) lockAnew(ctx context.Context) error {
+	if err := l.lock(ctx); err != nil {
+		return err
+	}
+	l.confirmed, l.openedAt = Position{}, time.Time{}
+	return nil
+}
+
 func (l *Log) unlock() { <-l.op }
 
 // Refresh reads every record behind the head known so far. If it finds that
 // something is wrong with the log it returns the Problem, and the State stays
 // at the last good record.
 func (l *Log) Refresh(ctx context.Context) error {
-	if err := l.lock(ctx); err != nil {
+	if err := l.lockAnew(ctx); err != nil {
 		return err
 	}
 	defer l.unlock()
@@ -207,6 +238,25 @@ func (l *Log) Refresh(ctx context.Context) error {
 		return err
 	}
 	return l.refresh(ctx)
+}
+
+// justOpened is for how long the first session takes the word of Open.
+const justOpened = 5 * time.Second
+
+// Begin is as Refresh, at the begin of a session that goes on with Continue.
+// Right after Open it asks the store nothing: Open did, and a record that came
+// since is found by the first Continue, which tries to create that very record.
+func (l *Log) Begin(ctx context.Context) error {
+	if err := l.lock(ctx); err != nil {
+		return err
+	}
+	fresh := !l.openedAt.IsZero() && time.Since(l.openedAt) < justOpened && l.Problem() == nil
+	l.openedAt = time.Time{}
+	l.unlock()
+	if fresh {
+		return nil
+	}
+	return l.Refresh(ctx)
 }
 
 func (l *Log) refresh(ctx context.Context) error {
@@ -238,14 +288,21 @@ func (l *Log) Head() Position {
 	return l.state.pos
 }
 
-// HashAt returns the hash of the object that is record n in the store now;
-// backend.ErrNotExist if there is none.
+// HashAt returns the hash of record n of this log: of one that led to the head
+// here, else of the object that is there in the store; backend.ErrNotExist if
+// there is none.
 func (l *Log) HashAt(ctx context.Context, n uint64) (Hash, error) {
 	if head := l.Head(); n == head.N {
 		return head.Hash, nil
 	}
 	if n == 0 {
 		return l.opts.Genesis, nil
+	}
+	l.mu.RLock()
+	hash, ok := l.passed[n]
+	l.mu.RUnlock()
+	if ok {
+		return hash, nil
 	}
 	object, err := l.get(ctx, n)
 	if err != nil {

@@ -151,6 +151,7 @@ func (l *Log) rebase(ctx context.Context, rec Record) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.state = base
+	clear(l.passed)
 	return nil
 }
 

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/cairn-backup/cairn/backend"
 	"github.com/cairn-backup/cairn/backend/fault"
@@ -297,7 +298,7 @@ func TestDamageBelowTheLocalState(t *testing.T) {
 }
 
 // A warm open asks for one record more, no list; but before anything is
-// appended the log is listed.
+// appended the log is listed, if that was not done for a day.
 func TestHoleBeforeTheFirstAppend(t *testing.T) {
 	r, _ := filled(t, 4)
 	dir := t.TempDir()
@@ -309,7 +310,7 @@ func TestHoleBeforeTheFirstAppend(t *testing.T) {
 		backUp(t, other, 1)
 	}
 	remove(t, r, 5)
-	l := r.open(t, in(dir))
+	l := r.open(t, in(dir), func(o *Options) { o.Relist = time.Nanosecond })
 	_, err := l.Append(t.Context(), fixed(newSnapshot()))
 	var hole *HoleError
 	if !errors.As(err, &hole) || hole.N != 5 || hole.Above != 24 {

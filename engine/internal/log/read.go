@@ -171,11 +171,26 @@ func (l *Log) fold(rec Record) error {
 	defer l.mu.Unlock()
 	l.noteDooms(rec)
 	ignored, err := l.state.Apply(rec)
+	if err == nil {
+		l.pass(l.state.pos)
+	}
 	l.ignored = append(l.ignored, ignored...)
 	if n := len(l.ignored); n > maxIgnored {
 		l.ignored = slices.Clone(l.ignored[n-maxIgnored:])
 	}
 	return err
+}
+
+// maxPassed bounds the hashes that are kept of records.
+const maxPassed = 4096
+
+// pass notes a position that the state went through. The caller holds mu, or
+// nobody else has l yet.
+func (l *Log) pass(pos Position) {
+	if len(l.passed) >= maxPassed {
+		clear(l.passed)
+	}
+	l.passed[pos.N] = pos.Hash
 }
 
 // noteDooms remembers the packs and segments that rec dooms, whether the Doom takes hold or
@@ -231,6 +246,7 @@ func (l *Log) checkWhole(ctx context.Context) error {
 		}
 	}
 	l.listed = true
+	l.noteListed()
 	head := l.Head()
 	for _, c := range l.evidence {
 		if c.N > head.N && !l.void(c) {

@@ -107,7 +107,7 @@ func (r *Repair) String() string {
 // PlanRepair finds out what is wrong with the log and what can be done. It
 // reads every record and changes nothing.
 func (l *Log) PlanRepair(ctx context.Context) (*Repair, error) {
-	if err := l.lock(ctx); err != nil {
+	if err := l.lockAnew(ctx); err != nil {
 		return nil, err
 	}
 	defer l.unlock()
@@ -277,7 +277,7 @@ func (l *Log) scan(ctx context.Context, last uint64, f func(n uint64, found fetc
 // since the plan was made, it is ErrConflict and nothing is written.
 func (r *Repair) Run(ctx context.Context) error {
 	l := r.log
-	if err := l.lock(ctx); err != nil {
+	if err := l.lockAnew(ctx); err != nil {
 		return err
 	}
 	defer l.unlock()

@@ -67,6 +67,19 @@ func (s *Store) CheckIndex(ctx context.Context) error {
 	return s.index().Reset()
 }
 
+// SaveTag notes in the index the record that the log has come to, so that the
+// next process finds it to be of this history without asking the store.
+func (s *Store) SaveTag() error {
+	s.loadMu.Lock()
+	defer s.loadMu.Unlock()
+	tag, ok := s.index().Tag()
+	head := s.opts.Log.Head()
+	if !ok || s.opts.Log.Problem() != nil || tag.N >= head.N {
+		return nil //nolint:nilerr // a log with a problem says nothing of the index
+	}
+	return s.index().SetTag(index.Tag{N: head.N, Hash: head.Hash})
+}
+
 // LoadAll puts the entries of every live pack into the index.
 func (s *Store) LoadAll(ctx context.Context) error {
 	return s.load(ctx, func(log.SegmentInfo) bool { return true })

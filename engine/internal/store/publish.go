@@ -463,7 +463,7 @@ func (ss *Session) append(ctx context.Context, p *pending, last func(st *log.Sta
 		}
 		p.segment = log.SegmentInfo{ID: id, Size: uint32(len(object))} //nolint:gosec // bounded by Limits.Publish
 	}
-	return ss.store.opts.Log.Append(ctx, func(st *log.State) ([]log.Effect, error) {
+	return ss.store.opts.Log.Continue(ctx, func(st *log.State) ([]log.Effect, error) {
 		p.first = st.NextPack()
 		needs, own := ss.needsWith(p.first, len(p.infos))
 		if rule.Off(rule.Index) {

@@ -114,7 +114,7 @@ type block struct {
 // Begin opens a session. Every record up to the head must have been read: Begin
 // refreshes the log and fills the index.
 func (s *Store) Begin(ctx context.Context, opts SessionOptions) (*Session, error) {
-	if err := s.opts.Log.Refresh(ctx); err != nil {
+	if err := s.opts.Log.Begin(ctx); err != nil {
 		return nil, err
 	}
 	if err := s.LoadAll(ctx); err != nil {

@@ -324,6 +324,9 @@ func (s *Store) put(ctx context.Context, key backend.Key, object []byte) error {
 		case !errors.Is(err, backend.ErrUnknownOutcome):
 			return err
 		case tries == maxPuts:
+			if trouble, ok := errors.AsType[*backend.TroubleError](err); ok {
+				return &backend.OpError{Op: "put", Key: key, Kind: backend.ErrUnavailable, Err: trouble}
+			}
 			return fmt.Errorf("%w: %v", backend.ErrUnavailable, err) //nolint:errorlint // it must not be found to be ErrUnknownOutcome
 		}
 	}

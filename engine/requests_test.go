@@ -1,0 +1,215 @@
+package engine_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"iter"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/cairn-backup/cairn/backend"
+	"github.com/cairn-backup/cairn/backend/mem"
+	"github.com/cairn-backup/cairn/engine"
+)
+
+// asked writes down every request.
+type asked struct {
+	backend.Backend
+	mu  sync.Mutex // guards all
+	all []string
+}
+
+func (a *asked) note(op string, key backend.Key) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.all = append(a.all, op+" "+string(key))
+}
+
+// take returns the requests since the last call.
+func (a *asked) take() []string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	all := a.all
+	a.all = nil
+	return all
+}
+
+// Name implements backend.Namer.
+func (a *asked) Name() string { return "asked" }
+
+func (a *asked) Put(ctx context.Context, key backend.Key, data []byte) error {
+	a.note("put", key)
+	return a.Backend.Put(ctx, key, data)
+}
+
+func (a *asked) Get(ctx context.Context, key backend.Key, off, n int64) (io.ReadCloser, error) {
+	a.note("get", key)
+	return a.Backend.Get(ctx, key, off, n)
+}
+
+func (a *asked) Stat(ctx context.Context, key backend.Key) (backend.Info, error) {
+	a.note("stat", key)
+	return a.Backend.Stat(ctx, key)
+}
+
+func (a *asked) List(ctx context.Context, prefix backend.Key) iter.Seq2[backend.Info, error] {
+	a.note("list", prefix)
+	return a.Backend.List(ctx, prefix)
+}
+
+func (a *asked) Delete(ctx context.Context, key backend.Key) error {
+	a.note("delete", key)
+	return a.Backend.Delete(ctx, key)
+}
+
+// withPrefix returns those of requests that begin so.
+func withPrefix(requests []string, prefixes ...string) []string {
+	var found []string
+	for _, r := range requests {
+		if slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(r, p) }) {
+			found = append(found, r)
+		}
+	}
+	return found
+}
+
+// TestRequests counts what is paid for: requests of a machine whose cache has
+// config, key slots and position in the log.
+func TestRequests(t *testing.T) {
+	b := &asked{Backend: mem.New()}
+	dir := write(t, someFiles())
+	opts := engine.Options{CacheDir: t.TempDir(), MetadataCache: 64 << 20}
+	// One run as a program does it: open, back up, close.
+	run := func() []string {
+		t.Helper()
+		r := open(t, b, opts)
+		backUp(t, r, renamed(dir), engine.BackupOptions{})
+		if err := r.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return b.take()
+	}
+	first := run()
+	settle(t)
+	run()
+	for n := range 3 {
+		if got := run(); len(got) > 3 {
+			t.Errorf("unchanged backup %d makes %d requests, want at most 3: %q", n, len(got), got)
+		}
+	}
+	update(t, dir, map[string][]byte{"a/new": random(9, 5000)})
+	got := run()
+	if n := len(got) - len(withPrefix(got, "put packs/")); n > 8 || len(withPrefix(got, "list")) > 0 {
+		t.Errorf("a small backup makes %d requests beside its packs, want at most 8 and no listing: %q", n, got)
+	}
+	t.Logf("first: %q", first)
+	t.Logf("small: %q", got)
+
+	// Another machine.
+	opts.CacheDir = t.TempDir()
+	other := run()
+	if lists := withPrefix(other, "list"); len(lists) > 4 {
+		t.Errorf("the first open of another machine lists %q", lists)
+	}
+	t.Logf("other machine: %q", other)
+	if again := run(); len(again) > 3 {
+		t.Errorf("and its second run makes %d requests: %q", len(again), again)
+	}
+}
+
+// TestKnown: what is kept of config and slots is a hint.
+func TestKnown(t *testing.T) {
+	dir := write(t, map[string][]byte{"file": random(1, 5000)})
+	disk := mem.New()
+	b := &asked{Backend: disk}
+	cache := t.TempDir()
+	opts := engine.Options{CacheDir: cache}
+	visit := func() []string {
+		t.Helper()
+		r := open(t, b, opts)
+		list(t, r)
+		if err := r.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return b.take()
+	}
+	r := open(t, b, opts)
+	backUp(t, r, renamed(dir), engine.BackupOptions{})
+	slot, err := r.AddKey(t.Context(), engine.Passphrase("second"), "second")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = r.Close()
+	visit()
+	known := func(requests []string) bool { return len(withPrefix(requests, "get config", "list keys/")) == 0 }
+	if got := visit(); !known(got) {
+		t.Errorf("a second visit asks %q", got)
+	}
+
+	files, err := filepath.Glob(filepath.Join(cache, "*", "known-*"))
+	if err != nil || len(files) != 1 {
+		t.Fatalf("files %q, %v", files, err)
+	}
+	good, err := os.ReadFile(files[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i < len(good); i += 7 { // cut and flipped
+		bad := slices.Clone(good)
+		bad[i] ^= 1 << (i % 8)
+		if i%2 == 0 {
+			bad = bad[:i]
+		}
+		if err := os.WriteFile(files[0], bad, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		visit()
+	}
+
+	// A secret that is not kept is looked for in the store, and found wrong there.
+	if _, err := engine.Open(t.Context(), b, engine.Passphrase("wrong"), opts); !errors.Is(err, engine.ErrWrongKey) {
+		t.Errorf("Open with a wrong passphrase = %v", err)
+	}
+	r, err = engine.Open(t.Context(), b, engine.Passphrase("second"), opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = r.Close()
+	// One that was removed on this machine opens no more.
+	r = open(t, b, opts)
+	if err := r.RemoveKey(t.Context(), slot); err != nil {
+		t.Fatal(err)
+	}
+	_ = r.Close()
+	if _, err := engine.Open(t.Context(), b, engine.Passphrase("second"), opts); !errors.Is(err, engine.ErrWrongKey) {
+		t.Errorf("Open with a removed passphrase = %v", err)
+	}
+
+	// Another repository was made at the same place: nothing of the old one is
+	// believed.
+	visit()
+	for info, err := range disk.List(t.Context(), "") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := disk.Delete(t.Context(), info.Key); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := engine.Open(t.Context(), b, secret, opts); !errors.Is(err, engine.ErrNoRepository) {
+		t.Errorf("Open where the repository was = %v", err)
+	}
+	r = open(t, b, opts)
+	backUp(t, r, renamed(dir), engine.BackupOptions{})
+	whole(t, r)
+	_ = r.Close()
+	visit()
+	if got := visit(); !known(got) {
+		t.Errorf("a visit of the new repository asks %q", got)
+	}
+}
