@@ -89,7 +89,7 @@ func envNumber(t *testing.T, name string, otherwise uint64) uint64 {
 // it shows nothing.
 var simMust = []string{
 	"commits", "forgotten", "dooms", "deletes", "conflicts", "rescues", "resumes", "restores", "lost replies", "late writes",
-	"failed writes", "exists, by its own put", "stale lists", "collections", "stale plans", "repacks", "folded segments", "needs mapped to successors", "lost races of a collection", "crashes", "pauses", "stopped for ever", "unknown outcomes", "undeleted",
+	"failed writes", "exists by its own put", "stale lists", "collections", "stale plans", "repacks", "folded segments", "needs mapped to successors", "lost races of a collection", "crashes", "pauses", "stopped for ever", "unknown outcomes", "undeleted",
 }
 
 // TestSimulation runs the real code under many schedules: writers, collectors,

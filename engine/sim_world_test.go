@@ -304,14 +304,14 @@ func (w *simWorld) fate(op *simOp, wrong bool) (err error, happens bool) { //nol
 		}
 		return say(backend.ErrUnknownOutcome), true
 	case 2:
-		w.stats["unknown, and nothing happened"]++
+		w.stats["unknown and nothing happened"]++
 		return say(backend.ErrUnknownOutcome), false
 	case 3:
 		w.stats["late writes"]++
 		w.limbo = append(w.limbo, op)
 		return say(backend.ErrUnknownOutcome), false
 	default:
-		w.stats["exists, by its own put"]++
+		w.stats["exists by its own put"]++
 		return say(backend.ErrExist), true
 	}
 }

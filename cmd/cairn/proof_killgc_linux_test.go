@@ -12,7 +12,7 @@ import (
 // done is there, and what was restored is what was backed up.
 func TestKillAny(t *testing.T) {
 	t.Parallel()
-	p := newProgram(t)
+	p := inMemory(t)
 	l := newLedger(p, seeded(t), "src")
 	p.exits(0, "init")
 	steps := []struct {

@@ -34,8 +34,8 @@ func TestPowerLoss(t *testing.T) {
 }
 
 func powerLoss(t *testing.T, kind, size string) {
-	p := newProgram(t)
-	d := &lossyDisk{t: t, image: filepath.Join(memoryDir(t), "image"), dir: p.at("disk")}
+	p := inMemory(t)
+	d := &lossyDisk{t: t, image: p.at("image"), dir: p.at("disk")}
 	d.make(kind, size)
 	p.repo = filepath.Join(d.dir, "repo")
 	l := newLedger(p, seeded(t), "src")
@@ -84,6 +84,14 @@ func powerLoss(t *testing.T, kind, size string) {
 	}
 	d.control()
 	l.report(t, cut)
+}
+
+// inMemory is newProgram with everything in memory, where there is room.
+func inMemory(t *testing.T) program {
+	t.Helper()
+	f, err := executable()
+	must(t, err)
+	return programIn(t, f, memoryDir(t))
 }
 
 // memoryDir returns a directory in memory if there is room, for many small files

@@ -14,7 +14,7 @@ import (
 // and in the end all that are left.
 func TestSoak(t *testing.T) {
 	t.Parallel()
-	p := newProgram(t)
+	p := inMemory(t)
 	rng := seeded(t)
 	p.exits(0, "init")
 	const workers = 3

@@ -11,6 +11,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -25,8 +26,10 @@ type options struct {
 	race     bool
 	timeout  time.Duration // of one package's tests
 	packages []string
-	servers  bool // start those of object stores
-	minio    bool // and that one too
+	servers  bool   // start those of object stores
+	minio    bool   // and that one too
+	tests    string // a pattern of those that are run; "": all
+	report   string // where to write what was proven; "": nowhere
 }
 
 func main() {
@@ -36,6 +39,8 @@ func main() {
 	flag.DurationVar(&o.timeout, "timeout", 20*time.Minute, "how long the tests of one package may take")
 	flag.BoolVar(&o.servers, "servers", true, "start the servers of object stores that tests run against")
 	flag.BoolVar(&o.minio, "minio", false, "start MinIO, too")
+	flag.StringVar(&o.tests, "run", "", "run only the tests that match this pattern")
+	flag.StringVar(&o.report, "report", "", "write what the run has proven to this file")
 	flag.Parse()
 	o.packages = flag.Args()
 	if len(o.packages) == 0 {
@@ -44,7 +49,11 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	t := newTally(os.Stdout)
+	began := time.Now()
 	err := run(ctx, o, t, os.Stdout)
+	if o.report != "" {
+		err = errors.Join(err, writeReport(ctx, o.report, t, began))
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stdout, "citest:", err)
 	}
@@ -77,6 +86,9 @@ func runTests(ctx context.Context, o options, t *tally) error {
 	args := []string{"test", "-json", "-timeout=" + o.timeout.String()}
 	if o.race {
 		args = append(args, "-race")
+	}
+	if o.tests != "" {
+		args = append(args, "-count=1", "-run="+o.tests)
 	}
 	cmd := exec.CommandContext(ctx, "go", append(args, o.packages...)...)
 	cmd.Stderr = os.Stderr

@@ -17,6 +17,7 @@ type event struct {
 	Test       string
 	Output     string
 	Elapsed    float64
+	Key, Value string // of an attribute
 }
 
 type testKey struct{ pkg, test string }
@@ -30,10 +31,11 @@ type tally struct {
 	build                   map[string]*strings.Builder  // by import path
 	skips                   []string                     // one line each, with the reason
 	failures                []string                     // names
+	outcomes                map[testKey]*outcome
 }
 
 func newTally(out io.Writer) *tally {
-	return &tally{out: out, output: map[testKey]*strings.Builder{}, build: map[string]*strings.Builder{}}
+	return &tally{out: out, output: map[testKey]*strings.Builder{}, build: map[string]*strings.Builder{}, outcomes: map[testKey]*outcome{}}
 }
 
 func (t *tally) ok() bool { return t.failed == 0 && t.passed > 0 }
@@ -69,6 +71,8 @@ func (t *tally) add(e event) {
 		keep(t.build, e.ImportPath, e.Output)
 	case "build-fail":
 		t.fail(e.ImportPath+" (build)", text(t.build, e.ImportPath))
+	case "attr":
+		t.attr(key, e)
 	case "pass", "fail", "skip":
 		t.end(key, e)
 	}
@@ -81,6 +85,7 @@ func (t *tally) end(key testKey, e event) {
 		t.endPackage(e, said)
 		return
 	}
+	t.keepOutcome(key, e, said)
 	switch e.Action {
 	case "pass":
 		t.passed++

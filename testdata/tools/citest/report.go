@@ -1,0 +1,218 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"sort"
+	"strings"
+	"time"
+)
+
+// An outcome is how one test ended.
+type outcome struct {
+	action  string // "pass", "fail" or "skip"
+	elapsed float64
+	why     string            // if it was skipped
+	attrs   map[string]string // what it said by testing.T.Attr
+	order   []string          // of attrs
+}
+
+// A proof is a test that docs/reliability.md tells of.
+type proof struct{ pkg, test, shows string }
+
+// sections are the parts of the page. Every figure in it comes from the run;
+// what is typed here only says what a test shows.
+var sections = []struct {
+	title, text string
+	proofs      []proof
+}{
+	{"Simulation of the real code", `Writers, collectors, forgetters, readers and checkers run the real engine on one store in memory. A scheduler, led by a
+seed, lets one call at a time happen: it delays, loses replies, lets writes happen late or never, says "exists" after its own success, lists what
+is stale, breaks bodies off, crashes processes, and stops them for ever. After every write a model that reads log and packs by itself
+checks V1 to V4 and V14: every visible snapshot resolves by stored data alone and is what was backed up; nothing is visible that
+nobody made; what a record names is durable before it; nothing is deleted that no durable record dooms; no index segment
+is lost. The run fails if one of the events that it must have seen did not happen.`, []proof{
+		{"engine", "TestSimulation", "many schedules"},
+		{"engine", "TestSimulationRepeats", "a seed gives the same schedule each time"},
+	}},
+	{"Mutants", `Each safety rule, switched off in a build of its own, must make a test fail; with every rule on the same build passes. The model of the
+protocol has seven mutants. Six are the first six here; the log is never truncated, so that "truncated without a check of the boundary" has
+no counterpart: nothing may be added to a log whose last record is not there takes its place.`, []proof{
+		{"engine", "TestMutants", "every rule is missed"},
+	}},
+	{"Crash", `Crashes before and after every write, kill -9 of the program at random moments, and power cut under the program on real file
+systems, whose kernel drops them without flushing the journal. Each is followed by a check without findings and a restore of every snapshot
+that had been reported as done.`, []proof{
+		{"engine", "TestCrash", "every write of backup, annotate, delete and keys, in memory"},
+		{"engine", "TestCrashLocal", "the same on the local backend"},
+		{"engine", "TestGCCrash", "every write of a collection"},
+		{"engine", "TestForgetCrash", "every write of a forget"},
+		{"cmd/cairn", "TestKillAny", "kill -9 of backup, forget, gc and restore"},
+		{"cmd/cairn", "TestKillBackup", "kill -9 of large backups, which are gone on with"},
+		{"cmd/cairn", "TestKillRestore", "kill -9 of restores"},
+		{"cmd/cairn", "TestKillInit", "kill -9 of init"},
+		{"cmd/cairn", "TestKillChange", "kill -9 of what changes a repository in one step"},
+		{"cmd/cairn", "TestPowerLoss/ext4", "power loss on ext4"},
+		{"cmd/cairn", "TestPowerLoss/xfs", "power loss on xfs"},
+		{"backend/local", "TestPowerLoss", "power loss under single writes"},
+		{"backend/local", "TestPowerCut", "power cut before every system call, simulated"},
+	}},
+	{"Damage", `Stored objects are changed, cut, emptied, swapped and deleted: a typed error or the right data, never a panic, a hang or a wrong byte.`, []proof{
+		{"engine", "TestMutations", "every object of a repository"},
+		{"cmd/cairn", "TestBadRepository", "the program on damaged repositories"},
+	}},
+	{"Faults of the disk", `Full disks, failing calls, lost permissions and read-only file systems, in the real program.`, []proof{
+		{"cmd/cairn", "TestFullDisk", "a full file system"},
+		{"cmd/cairn", "TestFillsUp", "a file system that fills up, at each step"},
+		{"cmd/cairn", "TestSystemFaults", "system calls that fail, injected"},
+		{"cmd/cairn", "TestTakenAway", "what is taken away at each step"},
+		{"cmd/cairn", "TestReadOnlyRepository", "a read-only repository"},
+		{"cmd/cairn", "TestPermissionDenied", "no permission"},
+	}},
+	{"Soak", `Cycles of change, backup, restore, deletion and collection on the local backend, in several processes at once; what is restored is
+compared with what was backed up, and in the end all that is left.`, []proof{
+		{"cmd/cairn", "TestSoak", "many cycles"},
+		{"engine", "TestManyWriters", "several writers in one process"},
+		{"cmd/cairn", "TestWriters", "several writers, as processes"},
+	}},
+}
+
+// writeReport writes the page about what this run has proven.
+func writeReport(ctx context.Context, path string, t *tally, began time.Time) error {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "# Reliability\n\nWritten by `.ci/prove`, from what its run reported: no figure here was typed. What the tests are is in the code;\nthe invariants V1 to V19 are those of [design.md](design.md).\n\n")
+	figures(ctx, &b, t, began)
+	for _, s := range sections {
+		fmt.Fprintf(&b, "\n## %s\n\n%s\n\n", s.title, s.text)
+		fmt.Fprintln(&b, "| test | shows | result | seconds |\n|---|---|---|---:|")
+		var more bytes.Buffer
+		for _, p := range s.proofs {
+			o := t.find(p)
+			fmt.Fprintf(&b, "| `%s` `%s` | %s | %s | %s |\n", p.pkg, p.test, p.shows, o.result(), o.seconds())
+			o.details(&more, p)
+		}
+		_, _ = more.WriteTo(&b) // to memory
+	}
+	fmt.Fprintf(&b, "\n## Again\n\n`CAIRN_SEED` repeats the random moments of kills; a schedule of the simulation is repeated by\n`CAIRN_SIM_SEED=N go test ./engine -run '^TestSimulation$' -v`, which prints every call.\n")
+	return os.WriteFile(path, b.Bytes(), 0o644)
+}
+
+func figures(ctx context.Context, w io.Writer, t *tally, began time.Time) {
+	line := func(name string, args ...string) string {
+		out, err := exec.CommandContext(ctx, name, args...).Output()
+		if err != nil {
+			return "unknown"
+		}
+		return strings.TrimSpace(string(out))
+	}
+	fmt.Fprintln(w, "| | |\n|---|---|")
+	row := func(name, value string) { fmt.Fprintf(w, "| %s | %s |\n", name, value) }
+	row("commit", line("git", "rev-parse", "HEAD"))
+	row("begun", began.UTC().Format("2006-01-02 15:04:05 MST"))
+	row("took", time.Since(began).Round(time.Second).String())
+	row("Go", runtime.Version()+" "+runtime.GOOS+"/"+runtime.GOARCH)
+	row("machine", fmt.Sprintf("%d processors, Linux %s", runtime.NumCPU(), line("uname", "-r")))
+	row("tests", fmt.Sprintf("%d passed, %d failed, %d skipped", t.passed, t.failed, t.skipped))
+}
+
+// find returns how the test of p ended; an empty outcome if it did not run.
+func (t *tally) find(p proof) outcome {
+	for key, o := range t.outcomes {
+		if key.test == p.test && strings.HasSuffix(key.pkg, "/"+p.pkg) {
+			return *o
+		}
+	}
+	return outcome{}
+}
+
+func (o outcome) result() string {
+	switch o.action {
+	case "pass":
+		return "passed"
+	case "fail":
+		return "**failed**"
+	case "skip":
+		return "skipped: " + o.why
+	}
+	return "not part of this run"
+}
+
+func (o outcome) seconds() string {
+	if o.action == "" || o.action == "skip" {
+		return ""
+	}
+	return fmt.Sprintf("%.0f", o.elapsed)
+}
+
+// details writes what a test said by its attributes.
+func (o outcome) details(w io.Writer, p proof) {
+	if len(o.order) == 0 {
+		return
+	}
+	var mutants []string
+	fmt.Fprintf(w, "\n`%s`:", p.test)
+	first := " "
+	for _, key := range o.order {
+		switch value := o.attrs[key]; {
+		case strings.HasPrefix(key, "mutant-"):
+			mutants = append(mutants, strings.TrimPrefix(key, "mutant-")+"|"+value)
+		case key == "events" || key == "counts":
+			fmt.Fprintf(w, "\n\n| event | times |\n|---|---:|\n")
+			for _, e := range strings.Split(value, ", ") {
+				if n, what, ok := strings.Cut(e, " "); ok {
+					fmt.Fprintf(w, "| %s | %s |\n", what, n)
+				}
+			}
+		default:
+			fmt.Fprintf(w, "%s%s %s", first, key, value)
+			first = ", "
+		}
+	}
+	if len(mutants) == 0 {
+		fmt.Fprintln(w)
+		return
+	}
+	fmt.Fprintf(w, " %d mutants, each of them noticed\n\n| rule | what is wrong then | noticed by | which says |\n|---|---|---|---|\n", len(mutants))
+	for _, m := range mutants {
+		parts := strings.SplitN(m, "|", 4)
+		for len(parts) < 4 {
+			parts = append(parts, "")
+		}
+		fmt.Fprintf(w, "| %s | %s | `%s` | %s |\n", parts[0], parts[1], parts[2], strings.ReplaceAll(parts[3], "|", "\\|"))
+	}
+}
+
+// keepOutcome remembers how a test ended.
+func (t *tally) keepOutcome(key testKey, e event, said string) {
+	o := t.outcome(key)
+	o.action, o.elapsed = e.Action, e.Elapsed
+	if e.Action == "skip" {
+		o.why = reason(said)
+	}
+	sort.SliceStable(o.order, func(i, j int) bool { return plain(o.order[i]) && !plain(o.order[j]) })
+}
+
+// plain reports whether an attribute is a single figure, not a table.
+func plain(key string) bool { return key != "events" && key != "counts" }
+
+func (t *tally) outcome(key testKey) *outcome {
+	o := t.outcomes[key]
+	if o == nil {
+		o = &outcome{attrs: make(map[string]string)}
+		t.outcomes[key] = o
+	}
+	return o
+}
+
+func (t *tally) attr(key testKey, e event) {
+	o := t.outcome(key)
+	if _, ok := o.attrs[e.Key]; !ok {
+		o.order = append(o.order, e.Key)
+	}
+	o.attrs[e.Key] = e.Value
+}
