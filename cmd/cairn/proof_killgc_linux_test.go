@@ -31,8 +31,8 @@ func TestKillAny(t *testing.T) {
 		}
 		l.settle()
 	}
-	killed, tried := 0, 0
-	for want := scale(6, 50, 1000); killed < want && tried < 10*want; tried++ {
+	killed, tried, want := 0, 0, rounds(t, 6, 50, 1000)
+	for ; killed < want && tried < 10*want; tried++ {
 		s := steps[tried%len(steps)]
 		moment := l.someMoment(took[s.name])
 		r := s.do(func(args ...string) result { return p.start(args...).killAfter(moment) })
@@ -63,7 +63,7 @@ func TestKillAny(t *testing.T) {
 	}
 	l.whole()
 	l.report(t, killed)
-	if killed < scale(6, 50, 1000) {
+	if killed < want {
 		t.Errorf("only %d of %d commands were killed in time", killed, tried)
 	}
 }

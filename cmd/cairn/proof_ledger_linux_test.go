@@ -6,9 +6,29 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"testing"
 	"time"
 )
+
+// envPercent is how much of its full length a proof has that can be shortened,
+// in per cent, where everything is to be proven. What it writes says how much
+// was done.
+const envPercent = "CAIRN_PERCENT"
+
+// rounds is scale, of which CAIRN_PERCENT leaves a part.
+func rounds(t *testing.T, short, normal, full int) int {
+	t.Helper()
+	n := scale(short, normal, full)
+	s := os.Getenv(envPercent)
+	if s == "" || os.Getenv(envProve) == "" {
+		return n
+	}
+	percent, err := strconv.Atoi(s)
+	must(t, err)
+	return max(1, n*percent/100)
+}
 
 // A ledger runs the program on one data set that changes, and knows what the
 // repository must hold of it: by what commands reported, and by nothing else.

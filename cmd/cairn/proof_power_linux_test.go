@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -53,12 +54,16 @@ func powerLoss(t *testing.T, kind, size string) {
 		l.settle()
 	}
 	cut := 0
-	for round := range scale(1, 3, 120) {
-		off := make(chan error, 1)
-		time.AfterFunc(l.someMoment(whole), func() { off <- d.shutdown() })
+	for round := range scale(1, 3, 100) {
+		off, dark := make(chan error, 1), make(chan struct{})
+		time.AfterFunc(l.someMoment(whole), func() {
+			off <- d.shutdown()
+			close(dark)
+		})
+		run := func(args ...string) result { return p.start(args...).endsWith(dark) }
 		for i := 0; ; i++ {
 			do := []func(runner) result{l.backs, l.forgets, l.collects, l.restoresOne}[i%4]
-			r := do(p.run)
+			r := do(run)
 			if r.code != 0 {
 				l.counts["cut off "+r.args[0]]++
 				break // or it failed for another reason: what follows tells
@@ -84,6 +89,27 @@ func powerLoss(t *testing.T, kind, size string) {
 	}
 	d.control()
 	l.report(t, cut)
+}
+
+// endsWith kills the command a little after done is closed, if it still runs: a
+// process does not outlive the power, but may be told first that a write failed.
+func (s *started) endsWith(done <-chan struct{}) result {
+	s.p.t.Helper()
+	ended := make(chan struct{})
+	defer close(ended)
+	go func() {
+		select {
+		case <-ended:
+			return
+		case <-done:
+		}
+		select {
+		case <-ended:
+		case <-time.After(30 * time.Millisecond):
+			_ = syscall.Kill(-s.cmd.Process.Pid, syscall.SIGKILL) // it may have ended
+		}
+	}()
+	return s.wait()
 }
 
 // inMemory is newProgram with everything in memory, where there is room.
