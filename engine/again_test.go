@@ -8,9 +8,12 @@ import (
 	"io"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"testing/fstest"
+	"time"
 
 	"github.com/cairn-backup/cairn/backend"
 	"github.com/cairn-backup/cairn/backend/mem"
@@ -162,6 +165,57 @@ func TestMoved(t *testing.T) {
 			whole(t, open(t, b, engine.Options{}))
 		})
 	}
+}
+
+// TestMovedDiff: the packs of both sides of a diff are replaced by others and
+// deleted right before it reads the first of them.
+func TestMovedDiff(t *testing.T) {
+	t.Parallel()
+	at := time.Unix(1_700_000_000, 0)
+	tree := func(files map[string][]byte) fstest.MapFS {
+		m := make(fstest.MapFS)
+		for name, data := range files {
+			m[name] = &fstest.MapFile{Data: data, Mode: 0o644, ModTime: at}
+		}
+		return m
+	}
+	files := someFiles()
+	was := tree(files)
+	delete(files, "b/c/four")
+	for i := range 2000 { // pages of their own
+		files[fmt.Sprintf("new/%04d", i)] = random(uint64(i), 50)
+	}
+	is := tree(files)
+	r, b := fresh(t)
+	save := func(m fstest.MapFS) manifest.ID {
+		return backUp(t, r, source.FS("tree", m), engine.BackupOptions{Reread: true}).Snapshot.ID
+	}
+	from, to := save(was), save(is)
+	diff := func(r *engine.Repository) (lines []string, err error) {
+		for c, err := range r.Diff(t.Context(), from, to) {
+			if err != nil {
+				return lines, err
+			}
+			lines = append(lines, c.Kind.String()+" "+c.Path)
+		}
+		return lines, nil
+	}
+	want, err := diff(r)
+	if err != nil || len(want) < 2000 {
+		t.Fatalf("a diff has %d lines, %v", len(want), err)
+	}
+	old := doubled(t, r, t.TempDir())
+	save(was)
+	save(is)
+	hooked := &firstRead{Backend: b, hook: func() error { return moveTo(t.Context(), r, b, old) }}
+	got, err := diff(open(t, hooked, engine.Options{}))
+	if err != nil || hooked.err != nil {
+		t.Fatalf("Diff while packs move = %v, %v", err, hooked.err)
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("Diff while packs move has %d lines, want %d", len(got), len(want))
+	}
+	whole(t, open(t, b, engine.Options{}))
 }
 
 // TestCollectedDiff: both sides of a diff are deleted and collected meanwhile.
