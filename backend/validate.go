@@ -113,7 +113,10 @@ func (p *probe) key(name string) Key {
 
 // absent turns the answer of a call on a missing object into a verdict.
 func absent(call string, err error) error {
+	_, trouble := errors.AsType[*TroubleError](err)
 	switch {
+	case trouble: // there is no store, for one
+		return err
 	case errors.Is(err, ErrNotExist):
 		return nil
 	case err == nil:

@@ -42,6 +42,7 @@ func onS3(t *testing.T) cloud {
 		if err != nil {
 			t.Fatal(err)
 		}
+		t.Cleanup(func() { _ = b.Close() }) // its buffers would count in tests of memory
 		return b
 	}
 	c.direct = make()
@@ -60,6 +61,7 @@ func onAzure(t *testing.T) cloud {
 		if err != nil {
 			t.Fatal(err)
 		}
+		t.Cleanup(func() { _ = b.Close() }) // its buffers would count in tests of memory
 		return b
 	}
 	c.direct = make()

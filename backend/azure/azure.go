@@ -236,3 +236,9 @@ func (b *Backend) Name() string {
 	}
 	return "azblob:" + account + "/" + b.opts.Container + "/" + b.prefix
 }
+
+// Close closes connections that are not in use. A later call opens others.
+func (b *Backend) Close() error {
+	b.http.CloseIdleConnections()
+	return nil
+}

@@ -257,3 +257,9 @@ func value[T any](p *T) (v T) {
 func (b *Backend) Name() string {
 	return "s3:" + b.opts.Endpoint + "/" + b.opts.Bucket + "/" + b.prefix
 }
+
+// Close closes connections that are not in use. A later call opens others.
+func (b *Backend) Close() error {
+	b.http.CloseIdleConnections()
+	return nil
+}
