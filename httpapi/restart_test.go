@@ -3,6 +3,9 @@ package httpapi_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -85,5 +88,89 @@ func TestAway(t *testing.T) {
 	}
 	if r := w.ask("GET", "/readyz", nil); r.code != 200 {
 		t.Errorf("readyz = %d %s", r.code, r.body)
+	}
+}
+
+// TestCutOff holds what a server says of the jobs of one that was killed: what is
+// in the log is COMPLETED, a restore whose exchange was made as well, and all
+// else FAILED.
+func TestCutOff(t *testing.T) {
+	w := newWorld(t)
+	g := newGate(w)
+	w.start()
+	id, end := w.begin(t, g)
+	killed := w.server // as far as the next one sees
+	if err := os.CopyFS(w.state+"-at-kill", os.DirFS(w.state)); err != nil {
+		t.Fatal(err)
+	}
+	g.open()
+	if r := <-end; r.code != 200 {
+		t.Fatalf("%d %s", r.code, r.body)
+	}
+	if r := w.ask("POST", "/backup/"+id+"/restore", nil); r.code != 200 {
+		t.Fatalf("restore = %d %s", r.code, r.body)
+	}
+	token := ""
+	for _, f := range w.stateFiles() {
+		if strings.HasPrefix(f, "restoration-") {
+			data, err := os.ReadFile(filepath.Join(w.state, f))
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, rest, _ := strings.Cut(string(data), `"token":"`)
+			token, _, _ = strings.Cut(rest, `"`)
+		}
+	}
+	if token == "" {
+		t.Fatal("a restoration has no token")
+	}
+	put := func(name, kind, id, token string) {
+		t.Helper()
+		content := fmt.Sprintf(`{"kind":%q,"id":%q,"state":"IN-PROGRESS","percent":50,"subject":{"bytes":1},"token":%q,"started":"2026-01-02T15:04:05Z"}`, kind, id, token)
+		if err := os.WriteFile(filepath.Join(w.state+"-at-kill", name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const never = "1.0.0_1700000000000"
+	put("creation-"+never+".json", "creation", never, "x")
+	put("restoration-"+id+".json", "restoration", id, token)
+	put("restoration-"+never+".json", "restoration", never, "y")
+	w.close(killed, w.web)
+	w.opts.StateDir = w.state + "-at-kill"
+	w.start()
+	for path, want := range map[string]string{
+		id + "/creation": "COMPLETED", never + "/creation": "FAILED", id + "/restoration": "COMPLETED", never + "/restoration": "FAILED",
+	} {
+		if code, st := w.status("/backup/" + path + "/status"); code != 200 || st != want {
+			t.Errorf("%s = %d %s, want %s", path, code, st, want)
+		}
+	}
+	// The token is what tells one restore of a backup from the next.
+	put("restoration-"+id+".json", "restoration", id, "another")
+	w.stop()
+	w.start()
+	if code, st := w.status("/backup/" + id + "/restoration/status"); code != 200 || st != "FAILED" {
+		t.Errorf("another restore of the same backup = %d %s", code, st)
+	}
+}
+
+// TestCutOffAway holds what is said of such a job while the log cannot be read.
+func TestCutOffAway(t *testing.T) {
+	w := newWorld(t)
+	if err := os.MkdirAll(w.state, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	const id = "1.0.0_1700000000000"
+	content := `{"kind":"creation","id":"` + id + `","state":"IN-PROGRESS","percent":7,"subject":{"bytes":1},"token":"x","started":"2026-01-02T15:04:05Z"}`
+	if err := os.WriteFile(filepath.Join(w.state, "creation-"+id+".json"), []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w.open = func(context.Context) (httpapi.Repository, error) { return nil, errors.New("away") }
+	w.start()
+	if code, st := w.status("/backup/" + id + "/creation/status"); code != 200 || st != "UNKNOWN" {
+		t.Errorf("%d %s", code, st)
+	}
+	if r := w.ask("POST", "/backup/"+id+"/creation/cancel", nil); r.code != 500 {
+		t.Errorf("cancel = %d %s", r.code, r.body)
 	}
 }
