@@ -21,7 +21,7 @@ type Kind string
 // The kinds of jobs.
 const (
 	Creation    Kind = "creation"    // takes a backup; any number at once
-	Restoration Kind = "restoration" // replaces the data; alone on it
+	Restoration Kind = "restoration" // replaces the data; alone on it, so it waits for creations
 )
 
 // A State says how far a job is. The texts are those of the HTTP API.
@@ -172,6 +172,12 @@ func (j *Job) notify() {
 
 // run does the work and sets the final state.
 func (j *Job) run(ctx context.Context, run Run) {
+	if j.status.Kind == Restoration { // which never changes
+		if err := j.table.alone(ctx); err != nil {
+			j.end(err, true)
+			return
+		}
+	}
 	j.mu.Lock()
 	j.status.State = Running
 	j.notify()

@@ -166,6 +166,19 @@ func TestQuick(t *testing.T) {
 		if n < 12 || n > 15 {
 			t.Errorf("%d reports in a minute", n)
 		}
+		start(t, table, Creation, "1.0.0_3", func(context.Context, *Job) error {
+			time.Sleep(time.Minute)
+			return nil
+		})
+		waits, n := start(t, table, Restoration, "1.0.0_3", func(context.Context, *Job) error { return nil }), 0
+		for st := range waits.Watch(t.Context(), 5*time.Second) {
+			if st.State == Initialized {
+				n++
+			}
+		}
+		if n < 12 || n > 15 {
+			t.Errorf("%d reports in a minute that it waits", n)
+		}
 	})
 }
 
@@ -176,13 +189,29 @@ func TestBusy(t *testing.T) {
 	wait := func(context.Context, *Job) error { <-release; return nil }
 	none := func(context.Context, *Job) error { return nil }
 	first, second := start(t, table, Creation, "1.0.0_1", wait), start(t, table, Creation, "1.0.0_2", wait)
+	if _, err := table.Start(t.Context(), Status{Kind: Creation, ID: "1.0.0_3"}, none); !errors.Is(err, ErrBusy) {
+		t.Errorf("beside two creations = %v", err)
+	}
+	ran := make(chan struct{}, 1)
+	behind := func(context.Context, *Job) error { ran <- struct{}{}; return nil }
+	canceled := start(t, table, Restoration, "1.0.0_1", behind)
+	if st := canceled.Status(); st.State != Initialized {
+		t.Errorf("behind two creations: %s", st.State)
+	}
+	if err := table.Cancel(t.Context(), Restoration, "1.0.0_1"); err != nil || len(ran) > 0 {
+		t.Errorf("Cancel of what waits = %v, ran %d", err, len(ran))
+	}
+	restoration := start(t, table, Restoration, "1.0.0_1", behind)
 	for _, kind := range []Kind{Creation, Restoration} {
 		if _, err := table.Start(t.Context(), Status{Kind: kind, ID: "1.0.0_3"}, none); !errors.Is(err, ErrBusy) {
-			t.Errorf("%s beside two creations = %v", kind, err)
+			t.Errorf("%s behind a restoration that waits = %v", kind, err)
 		}
 	}
+	if len(ran) > 0 {
+		t.Error("it ran beside creations")
+	}
 	close(release)
-	for _, j := range []*Job{first, second} {
+	for _, j := range []*Job{first, second, restoration} {
 		if _, err := j.Wait(t.Context()); err != nil {
 			t.Fatal(err)
 		}

@@ -97,8 +97,9 @@ func (t *Table) NextMS(floor int64) int64 {
 	return t.lastMS
 }
 
-// Start starts a job and returns it in state Initialized or later. The error is
-// ErrBusy or ErrClosed, and then nothing was started. The job goes on when ctx
+// Start starts a job and returns it in state Initialized or later, which is that
+// of a restoration until the creations that run have ended; none begins behind
+// it. The error is ErrBusy or ErrClosed, and then nothing was started. The job goes on when ctx
 // ends: only Cancel and Close end it.
 func (t *Table) Start(ctx context.Context, s Status, run Run) (*Job, error) {
 	var token [8]byte
@@ -128,8 +129,6 @@ func (t *Table) enter(j *Job, s Status) error {
 		return ErrClosed
 	case t.restoring != "":
 		return fmt.Errorf("%w: backup %s is being restored", ErrBusy, t.restoring)
-	case s.Kind == Restoration && t.creations > 0:
-		return fmt.Errorf("%w: a backup is being created", ErrBusy)
 	case s.Kind == Creation && t.creations >= t.opts.MaxCreations:
 		return fmt.Errorf("%w: %d backups are being created already", ErrBusy, t.creations)
 	}
@@ -142,6 +141,23 @@ func (t *Table) enter(j *Job, s Status) error {
 	t.jobs[key{s.Kind, s.ID}] = j
 	t.wait.Add(1)
 	return nil
+}
+
+// alone waits until no creation runs.
+func (t *Table) alone(ctx context.Context) error {
+	for {
+		t.mu.Lock()
+		creations, changed := t.creations, t.changed
+		t.mu.Unlock()
+		if creations == 0 {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 // ended notes that a job has ended with status s, and returns the oldest, which

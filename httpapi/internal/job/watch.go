@@ -17,7 +17,7 @@ func (j *Job) Watch(ctx context.Context, idle time.Duration) iter.Seq[Status] {
 		if !yield(first) {
 			return
 		}
-		for shown := false; ; {
+		for shown, waited := false, false; ; {
 			j.mu.Lock()
 			s, changed := j.status, j.changed
 			j.mu.Unlock()
@@ -28,12 +28,11 @@ func (j *Job) Watch(ctx context.Context, idle time.Duration) iter.Seq[Status] {
 					return
 				}
 			}
-			if s.State != Initialized {
-				shown = true
-				if !yield(s) || s.State.Final() {
-					return
-				}
+			shown = shown || s.State == Running
+			if (s.State != Initialized || waited) && !yield(s) || s.State.Final() {
+				return
 			}
+			waited = true
 			if !j.table.pace(ctx, idle, j.done, changed) {
 				return
 			}
