@@ -71,7 +71,6 @@ type simModel struct {
 	snaps    map[manifest.ID]*simSnap    // visible
 	backups  map[string]*simBackup       // by tag
 	forgets  map[manifest.ID][]*simForget
-	folded   map[string]bool // keys of what the log named
 }
 
 type simPack struct {
@@ -484,6 +483,7 @@ func (m *simModel) backedUp(p *simProc, b *simBackup, report engine.BackupReport
 		}
 	case simUnknown:
 		m.w.stats["unknown outcomes"]++
+	case simRuns, simCrashed: // it says nothing
 	}
 }
 

@@ -75,15 +75,6 @@ func (d *simData) change(rng *rand.Rand, now time.Time) {
 	d.tree = t
 }
 
-// contents is what a restore of the tree must give.
-func (t simTree) contents() map[string]int {
-	m := make(map[string]int, len(t))
-	for at, f := range t {
-		m[at] = f.content
-	}
-	return m
-}
-
 // A simSource is one tree as a source. Files tell their inode and ctime, so
 // that a backup takes over those that did not change.
 type simSource struct {
@@ -92,7 +83,7 @@ type simSource struct {
 	// looks counts how often the whole tree was walked: a backup that begins
 	// anew walks it again.
 	looks int
-	// onFinish is called at the end of a walk.
+	// think waits for the actor's turn, at the end of a walk.
 	think func(ctx context.Context) bool
 }
 

@@ -284,7 +284,7 @@ func (w *simWorld) readOrFail(op *simOp, wrong bool) simReply {
 }
 
 // fate says what the caller of a write is told, and whether the write happens.
-func (w *simWorld) fate(op *simOp, wrong bool) (err error, happens bool) { //nolint:revive,staticcheck // the error is what is told, not what went wrong
+func (w *simWorld) fate(op *simOp, wrong bool) (err error, happens bool) { //nolint:revive // the error is what is told, not what went wrong
 	if !wrong {
 		return nil, true
 	}

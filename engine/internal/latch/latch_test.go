@@ -40,7 +40,7 @@ func TestWaitingIsIdle(t *testing.T) {
 		m.Lock()
 		g.Close()
 		go func() { m.Lock(); m.Unlock() }() //nolint:staticcheck // it only waits
-		go func() { g.Enter(); g.Leave() }() //nolint:staticcheck // as above
+		go func() { g.Enter(); g.Leave() }()
 		synctest.Wait()
 		m.Unlock()
 		g.Open()
