@@ -55,6 +55,7 @@ func TestMutants(t *testing.T) {
 	if os.Getenv("CAIRN_PROVE") == "" {
 		t.Skip("it takes a build of its own, and two minutes: .ci/prove runs it")
 	}
+	t.Parallel()
 	built, sound := make(map[string]string), make(map[string]bool)
 	for _, m := range mutants {
 		bin, ok := built[m.dir]

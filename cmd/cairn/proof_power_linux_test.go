@@ -54,7 +54,7 @@ func powerLoss(t *testing.T, kind, size string) {
 		l.settle()
 	}
 	cut := 0
-	for round := range scale(1, 3, 100) {
+	for round := range rounds(t, 1, 3, 100) {
 		off, dark := make(chan error, 1), make(chan struct{})
 		time.AfterFunc(l.someMoment(whole), func() {
 			off <- d.shutdown()
