@@ -1,22 +1,3 @@
-// Package engine is Cairn's library: a deduplicating, encrypting backup engine
-// that a program links in.
-//
-// A Repository lives on a [backend.Backend] and is opened with a [Secret].
-// Backup reads a [source.Source] and publishes one snapshot, atomically, or
-// nothing; Restore writes a snapshot to a [target.Target] and verifies every
-// byte on the way. Any number of processes may use one repository at once; no
-// lock is taken and no clock is trusted for safety.
-//
-//	repo, err := engine.OpenOrInit(ctx, local.New("/backups/app"), engine.KeyFile(path), engine.Options{CacheDir: dir})
-//	if err != nil {
-//		return err
-//	}
-//	defer repo.Close()
-//	report, err := repo.Backup(ctx, source.Dir("/var/lib/app"), engine.BackupOptions{})
-//	if err != nil {
-//		return err
-//	}
-//	_, err = repo.Restore(ctx, report.Snapshot.ID, target.Dir("/tmp/copy"), engine.RestoreOptions{})
 package engine
 
 import (

@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"github.com/cairn-backup/cairn/engine/progress"
 	"github.com/cairn-backup/cairn/engine/source"
 	"github.com/cairn-backup/cairn/engine/target"
+	"github.com/cairn-backup/cairn/manifest"
 )
 
 // exampleRepository is a repository in memory and a directory with one file.
@@ -146,4 +148,96 @@ func ExampleRepository_Check() {
 	report, err := repo.Check(ctx, engine.CheckOptions{Depth: engine.DepthData})
 	fmt.Println(report.Snapshots, "snapshot,", len(report.Findings), "findings", err)
 	// Output: 1 snapshot, 0 findings <nil>
+}
+
+// A deleted snapshot comes back as long as nothing of it was collected.
+func ExampleRepository_Undelete() {
+	ctx := context.Background()
+	repo, dir, remove := exampleRepository(ctx)
+	defer remove()
+	id := exampleBackup(ctx, repo, dir).Snapshot.ID
+	if err := repo.Delete(ctx, id); err != nil {
+		panic(err)
+	}
+	_, err := repo.Restore(ctx, id, target.Dir(filepath.Join(dir, "copy")), engine.RestoreOptions{})
+	fmt.Println("deleted:", errors.Is(err, engine.ErrForgotten))
+	if err := repo.Undelete(ctx, id); err != nil {
+		panic(err)
+	}
+	snap, err := repo.Snapshot(ctx, "latest")
+	fmt.Println("back:", snap.ID == id, err)
+	// Output:
+	// deleted: true
+	// back: true <nil>
+}
+
+// A policy says which snapshots stay, and the plan of each why. It forgets
+// nothing before Run.
+func ExampleRepository_PlanForget() {
+	ctx := context.Background()
+	repo, dir, remove := exampleRepository(ctx)
+	defer remove()
+	for range 3 {
+		exampleBackup(ctx, repo, dir)
+	}
+	plan, err := repo.PlanForget(ctx, manifest.Policy{Last: 2}, engine.ForgetOptions{})
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println("of", plan.Total(), "snapshots", len(plan.Forget()), "would go")
+	report, err := plan.Run(ctx)
+	fmt.Println("forgotten:", len(report.Forgotten), err)
+	// Output:
+	// of 3 snapshots 1 would go
+	// forgotten: 1 <nil>
+}
+
+// A collection frees the space of what no snapshot needs. By default it waits a
+// day after a Delete, in which an Undelete is possible.
+func ExampleRepository_PlanGC() {
+	ctx := context.Background()
+	repo, dir, remove := exampleRepository(ctx)
+	defer remove()
+	if err := repo.Delete(ctx, exampleBackup(ctx, repo, dir).Snapshot.ID); err != nil {
+		panic(err)
+	}
+	plan, err := repo.PlanGC(ctx, engine.GCOptions{})
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println("today there is nothing to collect:", plan.Empty())
+	plan, err = repo.PlanGC(ctx, engine.GCOptions{DeleteDelay: -1, SpareAge: -1})
+	if err != nil {
+		panic(err)
+	}
+	report, err := plan.Run(ctx)
+	fmt.Println("freed:", report.Freed() > 0, err)
+	// Output:
+	// today there is nothing to collect: true
+	// freed: true <nil>
+}
+
+// A repository can be opened by several secrets. A change of passphrase adds the
+// new one before it removes the old one.
+func ExampleRepository_AddKey() {
+	ctx := context.Background()
+	repo, dir, remove := exampleRepository(ctx)
+	defer remove()
+	second := filepath.Join(dir, "second.key")
+	if err := engine.NewKeyFile(second); err != nil {
+		panic(err)
+	}
+	id, err := repo.AddKey(ctx, engine.KeyFile(second), "laptop")
+	if err != nil {
+		panic(err)
+	}
+	for slot, err := range repo.Keys(ctx) {
+		if slot.ID == id {
+			fmt.Println(slot.Type, slot.Label, err)
+		}
+	}
+	fmt.Println(repo.RemoveKey(ctx, id))
+	// Output:
+	// x25519 laptop <nil>
+	// <nil>
 }

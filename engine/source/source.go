@@ -1,5 +1,39 @@
 // Package source delivers what is to be backed up: directories, any fs.FS, or
 // one stream, each as one consistent view.
+//
+//	source.Dir("/var/lib/app")                     // a directory, or a single file
+//	source.Join(source.Dir(a), source.Dir(b))      // several roots in one snapshot
+//	source.FS("assets", embedded)                  // any fs.FS
+//	source.Stream("shop.sql", func(ctx context.Context, w io.Writer) error { … })
+//	sqlite.File("/var/lib/app/app.db")             // package engine/source/sqlite
+//
+// # Directories
+//
+// [Dir] takes every entry as it is: links are entries and never followed, but for
+// the root itself, if it is one (see [Followed]); sockets are left out.
+// DirSource.Exclude and IgnoreFiles hold patterns as git reads them,
+// ExcludeCaches leaves out what is in directories with a CACHEDIR.TAG,
+// OneFileSystem what is mounted below, and Skip the repository and its cache,
+// by device and inode, wherever they show up (see [LeftOut]).
+//
+// A directory that others write to is no consistent view: each file is read as it
+// is at that moment, and one that changed while it was read is reported. A
+// database is not backed up by reading its files: stop its writer, take
+// a stream of its dump, or, for SQLite, package engine/source/sqlite.
+//
+// # Streams
+//
+// The producer of a [Stream] writes until it returns. If it returns an error
+// nothing is published, and the error is found as itself by errors.Is and
+// errors.As. An empty stream is [ErrEmptyStream] unless AllowEmpty is set.
+//
+// # Sources of one's own
+//
+// A [Source] opens a [View], which lists directories in name order and opens
+// files. What goes wrong in it is an [Error], so that nobody takes it for
+// trouble with the store. Finish, after the last read, may still say that
+// what was read is not consistent. [Completer], [Labeler], [Again] and [Sparse]
+// are optional.
 package source
 
 import (

@@ -1,4 +1,46 @@
-// Package target takes what is restored: into a directory, for one.
+// Package target takes what is restored.
+//
+//	target.Dir("/tmp/copy")       // a directory, new or empty; with Overwrite over what is there
+//	target.Swap("/var/lib/app")   // over live data, all or nothing
+//	target.Parts(parts...)        // each root of a snapshot to a target of its own
+//	target.Tar(w)                 // an archive
+//
+// # Which one
+//
+//	                             Dir        Dir, Overwrite       Swap
+//	what may be there            nothing    anything             a directory or a file
+//	what a failure leaves        nothing    each file old or new all of the old
+//	what a crash leaves          a part     each file old or new all of the old, after Recover
+//	space that it takes          the data   what differs         the data
+//	what is fetched              all        what differs         all
+//
+// With Overwrite a file of 4 MiB or more that shares content with the old one is
+// mended in place, and a crash leaves a mixture of it. Whatever was left, a
+// second restore gives exactly the snapshot, with Delete.
+//
+// # Exchange
+//
+// [Swap] stages the restore beside the target, lets Verify look at it, calls
+// Quiesce, exchanges, and calls Resume. [Recover] finishes or undoes what was
+// interrupted: an application calls it when it starts. [Discard] removes what was
+// there before. [SwapTarget] says which names lie beside the target meanwhile,
+// and what is done about single files, databases and mount points. Refused
+// before anything is staged, with the reason: a target that is no directory or
+// file, that holds mount points, whose directory may not be written, that other
+// processes have open ([ErrInUse]), and too little space ([ErrNoSpace]).
+//
+// # Safety
+//
+// Nothing outside a target is written, whatever a snapshot holds and whatever
+// others rename meanwhile; links are never followed. What the user may not
+// restore, such as owners, is left out and counted: see [SkippedBy].
+//
+// # Targets of one's own
+//
+// A [Target] begins a [Writer], which makes entries and ends with Commit or Abort.
+// One that is a stream is [Sequential]; one over what was there before is an
+// [Updater]. Errors are an [Error], so that nobody takes them for trouble with
+// the store.
 package target
 
 import (
