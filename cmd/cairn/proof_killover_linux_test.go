@@ -28,7 +28,7 @@ func newOverWorld(t *testing.T) *overWorld {
 	p := newProgram(t)
 	w := &overWorld{program: p, before: p.at("before"), large: "large"}
 	src := p.at("src")
-	fillTree(t, src, scale[int64](4, 8, 100)*mib, 6)
+	fillTree(t, src, scale[int64](4, 8, 40)*mib, 6)
 	fillTree(t, filepath.Join(src, "lot"), mib, 7)
 	must(t, os.WriteFile(filepath.Join(src, w.large), bytes.Repeat([]byte("a page of a database, as it was, or so it seems\n"), 1<<18), 0o644))
 	p.exits(0, "init")
@@ -78,7 +78,7 @@ func TestKillOverwrite(t *testing.T) {
 	}
 	w.whole = w.exits(0, args(w.reset())...).took
 	killed, halfway := 0, 0
-	for round := 0; round < scale(2, 4, 60) || killed == 0 && round < 30; round++ {
+	for round := 0; round < scale(2, 4, 25) || killed == 0 && round < 30; round++ {
 		target := w.reset()
 		res := w.start(args(target)...).killAfter(w.late(r))
 		if res.code == -1 {
@@ -164,7 +164,7 @@ func TestKillInPlace(t *testing.T) {
 	put()
 	w.whole = w.exits(0, args...).took
 	olds, news := 0, 0
-	for round := 0; round < scale(2, 4, 60) || olds == 0 && round < 30; round++ {
+	for round := 0; round < scale(2, 4, 25) || olds == 0 && round < 30; round++ {
 		put()
 		if res := w.start(args...).killAfter(w.late(r)); res.code != -1 {
 			w.whole = w.whole * 3 / 4
