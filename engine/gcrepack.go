@@ -143,26 +143,30 @@ type gcTable struct {
 // prepare copies what lives in a pack, and notes what does not.
 func (x *gcRun) prepare(ctx context.Context, st *log.State, b *batch, t gcTable) error {
 	p := &batchPack{damage: st.DamagedBlocks(t.number)}
-	keep := make([]bool, len(t.table.Blocks))
+	uses := make([]store.Use, len(t.table.Blocks))
 	var homes []uint64
 	for i, block := range t.table.Blocks {
-		for _, c := range block.Chunks {
-			if !x.marks.marks.has(c.ID) {
-				p.dropped = append(p.dropped, c.ID)
-				continue
+		dropped, elsewhere := len(p.dropped), len(homes)
+		uses[i], _ = x.weigh(block, func(id chunk.ID) bool {
+			if !x.marks.marks.has(id) {
+				p.dropped = append(p.dropped, id)
+				return false
 			}
-			if home, ok := x.home(st, c.ID, t.number); ok {
+			if home, ok := x.home(st, id, t.number); ok {
 				homes = append(homes, home)
-				continue
+				return false
 			}
-			keep[i] = true
+			return true
+		})
+		if uses[i].Whole { // then all of it is in the new pack
+			p.dropped, homes = p.dropped[:dropped], homes[:elsewhere]
 		}
-		if keep[i] && p.damage.Contains(uint64(block.Number)) {
+		if (uses[i].Whole || len(uses[i].Chunks) > 0) && p.damage.Contains(uint64(block.Number)) {
 			return nil // nobody may rely on it, and there is nothing better
 		}
 	}
 	p.homes = log.RangesOf(homes)
-	err := b.repacker.Copy(ctx, t.number, t.info, t.table, keep)
+	err := b.repacker.Copy(ctx, store.Source{Number: t.number, Info: t.info, Table: t.table}, uses)
 	if errors.Is(err, ErrCorrupt) {
 		key := string(layout.Pack(t.info.ID))
 		x.repo.opts.Logger.WarnContext(ctx, "a damaged pack is not rewritten", slog.String("pack", key), slog.Any("error", err))

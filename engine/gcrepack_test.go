@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"testing"
 	"time"
 
@@ -204,4 +205,41 @@ func interrupted(t *testing.T, b backend.Backend, opts engine.Options, src *blob
 	}
 	t.Fatal("no crash leaves a partial tree")
 	return nil
+}
+
+// TestGCScattered: of blocks of which chunks here and there are dead, as they are
+// where pages of a database change, what lives is put into new blocks.
+func TestGCScattered(t *testing.T) {
+	t.Parallel()
+	b := mem.New()
+	opts := engine.Trusting(engine.Options{})
+	r := open(t, b, opts)
+	long := time.Now().Add(-time.Hour)
+	old := blob{changed: long}
+	for i := range 120 {
+		old.slices = append(old.slices, uint64(i+1))
+	}
+	next := blob{slices: slices.Clone(old.slices), changed: long.Add(time.Minute)}
+	for i := 0; i < len(next.slices); i += 5 {
+		next.slices[i] += 1000
+	}
+	first := backUp(t, r, &blobSource{"set", blobTree{"d/f": old}}, graveOptions()).Snapshot.ID
+	tree := blobTree{"d/f": next}
+	second := backUp(t, r, &blobSource{"set", tree}, graveOptions()).Snapshot.ID
+	before := stored(t, b)
+	forget(t, r, first)
+	opts2 := atOnce
+	opts2.Share = 0
+	report := gc(t, r, opts2)
+	lives := liveBytes(map[manifest.ID]blobTree{second: tree})
+	if got := stored(t, b); report.Repacked.Objects == 0 || got > lives*5/4 {
+		t.Errorf("%d bytes are stored of %d, %d live: %+v", got, before, lives, report.GCFigures)
+	}
+	fresh := open(t, b, opts)
+	if report, err := fresh.Check(t.Context(), engine.CheckOptions{Depth: engine.DepthData}); err != nil || len(report.Findings) > 0 {
+		t.Errorf("Check: %v, %+v", err, report.Findings)
+	}
+	if err := tree.holds(t.Context(), fresh, second); err != nil {
+		t.Error(err)
+	}
 }

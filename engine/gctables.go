@@ -150,21 +150,30 @@ func (g *gcPlan) planWalk(ctx context.Context, st *log.State, plan *GCPlan) erro
 func (g *gcPlan) look(st *log.State, number uint64, t pack.Table, p *gcPack) (held bool) {
 	damaged := st.DamagedBlocks(number)
 	for _, b := range t.Blocks {
-		lives := false
-		for _, c := range b.Chunks {
-			if g.marks.marks.has(c.ID) && !g.elsewhere(c.ID, number) {
-				lives = true
-				break
-			}
-		}
-		if lives {
-			p.kept += uint64(b.Stored)
-			held = held || damaged.Contains(uint64(b.Number))
-		} else {
-			p.dropped += uint64(b.Stored)
-		}
+		use, kept := g.weigh(b, func(c chunk.ID) bool { return g.marks.marks.has(c) && !g.elsewhere(c, number) })
+		p.kept += kept
+		p.dropped += uint64(b.Stored) - kept
+		held = held || (use.Whole || len(use.Chunks) > 0) && damaged.Contains(uint64(b.Number))
 	}
 	return held
+}
+
+// weigh decides what of a block is copied, and how many bytes that are: all of
+// it as it is, or the chunks that live if so much of it is dead as makes a pack
+// worth rewriting. Else a block of which one chunk in 25 lives would stay for ever.
+func (g *gcPlan) weigh(b pack.Block, lives func(chunk.ID) bool) (use store.Use, kept uint64) {
+	var live uint64
+	for i, c := range b.Chunks {
+		if lives(c.ID) {
+			use.Chunks = append(use.Chunks, i)
+			live += uint64(c.Length)
+		}
+	}
+	dead := uint64(b.Raw) - live
+	if dead == 0 || live > 0 && float64(dead) < g.opts.Share*float64(b.Raw) {
+		return store.Use{Whole: true}, uint64(b.Stored)
+	}
+	return use, uint64(b.Stored) * live / uint64(b.Raw)
 }
 
 // elsewhere reports whether another pack is the home of a chunk that is stored

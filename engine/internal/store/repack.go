@@ -19,16 +19,25 @@ const (
 	repackRead = 8 << 20
 )
 
-// A Repacker copies blocks into new packs, as they are: nothing is compressed
-// or sealed again, but each is authenticated on the way. What it stores is of no
-// effect until a record names it. It holds one open pack of each kind, and is
-// for one goroutine.
+// A Use says what of a block is copied. The zero value is nothing.
+type Use struct {
+	Whole  bool
+	Chunks []int // if it is not whole: which of its chunks, rising
+}
+
+func (u Use) none() bool { return !u.Whole && len(u.Chunks) == 0 }
+
+// A Repacker copies blocks into new packs: whole ones as they are, authenticated
+// on the way; of others the chunks that are used, in new blocks. What it stores
+// is of no effect until a record names it. It holds one open pack of each kind
+// and one block, and is for one goroutine.
 type Repacker struct {
 	store   *Store
 	open    [2]*openPack
 	spare   []byte // the buffer of a pack that was put
 	read    []byte
 	plain   []byte
+	anew    rewriter
 	by      map[uint64]map[pack.ID]struct{} // where blocks of a pack went
 	tables  []PackTable
 	infos   []log.PackInfo
@@ -41,19 +50,28 @@ func (s *Store) Repack() *Repacker {
 	return &Repacker{store: s, by: make(map[uint64]map[pack.ID]struct{})}
 }
 
-// Copy copies those blocks of a live pack for which keep is set. Its table must
-// be one that was authenticated. A CorruptError says that the pack can not be
-// copied; blocks that were are then in the new packs, which does no harm.
-func (r *Repacker) Copy(ctx context.Context, number uint64, info log.PackInfo, t pack.Table, keep []bool) error {
+// A Source is a live pack to copy from, and its table, which must be one that
+// was authenticated.
+type Source struct {
+	Number uint64
+	Info   log.PackInfo
+	Table  pack.Table
+}
+
+// Copy copies what uses, one for each block, says of a pack. A CorruptError says
+// that the pack can not be copied; blocks that were are then in the new packs,
+// which does no harm.
+func (r *Repacker) Copy(ctx context.Context, src Source, uses []Use) error {
+	t := src.Table
 	for i := 0; i < len(t.Blocks); {
-		if !keep[i] {
+		if uses[i].none() {
 			i++
 			continue
 		}
 		off := int64(t.Blocks[i].Offset)
 		end, next := off, i
 		for j := i; j < len(t.Blocks) && int64(t.Blocks[j].Offset)-end <= repackGap; j++ {
-			if !keep[j] {
+			if uses[j].none() {
 				continue
 			}
 			to := int64(t.Blocks[j].Offset) + int64(t.Blocks[j].Stored)
@@ -62,7 +80,7 @@ func (r *Repacker) Copy(ctx context.Context, number uint64, info log.PackInfo, t
 			}
 			end, next = to, j+1
 		}
-		if err := r.copyRun(ctx, number, info, t, [2]int{i, next}, keep); err != nil {
+		if err := r.copyRun(ctx, src, [2]int{i, next}, uses); err != nil {
 			return err
 		}
 		i = next
@@ -70,10 +88,10 @@ func (r *Repacker) Copy(ctx context.Context, number uint64, info log.PackInfo, t
 	return nil
 }
 
-// copyRun reads the blocks from run[0] to run[1] at once and adds those to keep.
-//
-//nolint:revive // argument-limit: a pack is three of them
-func (r *Repacker) copyRun(ctx context.Context, number uint64, info log.PackInfo, t pack.Table, run [2]int, keep []bool) error {
+// copyRun reads the blocks from run[0] to run[1] at once and adds what is used of
+// them.
+func (r *Repacker) copyRun(ctx context.Context, src Source, run [2]int, uses []Use) error {
+	info, t := src.Info, src.Table
 	first, last := t.Blocks[run[0]], t.Blocks[run[1]-1]
 	n := int(last.Offset + last.Stored - first.Offset)
 	if cap(r.read) < n {
@@ -84,7 +102,7 @@ func (r *Repacker) copyRun(ctx context.Context, number uint64, info log.PackInfo
 		return err
 	}
 	for i := run[0]; i < run[1]; i++ {
-		if !keep[i] {
+		if uses[i].none() {
 			continue
 		}
 		b := t.Blocks[i]
@@ -98,26 +116,53 @@ func (r *Repacker) copyRun(ctx context.Context, number uint64, info log.PackInfo
 		if err != nil {
 			return err
 		}
-		if r.plain, err = o.Open(r.plain[:0], sealed, uint64(b.Number), seal.More); err != nil {
-			return r.store.corruptAt(info, index.Place{Offset: b.Offset}, chunk.ID{}, err)
+		switch {
+		case !uses[i].Whole:
+			err = r.rewrite(ctx, o, sealedBlock{src.Number, b, birth, sealed}, uses[i].Chunks)
+		default:
+			if r.plain, err = o.Open(r.plain[:0], sealed, uint64(b.Number), seal.More); err == nil {
+				err = r.add(ctx, sealedBlock{src.Number, b, birth, sealed})
+			} else {
+				err = badBlock{err}
+			}
 		}
-		if err := r.add(ctx, number, b, birth, sealed); err != nil {
+		if bad, ok := errors.AsType[badBlock](err); ok {
+			return r.store.corruptAt(info, index.Place{Offset: b.Offset}, chunk.ID{}, bad.error)
+		}
+		if err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// badBlock is what is wrong with a block that was read.
+type badBlock struct{ error }
+
+// A sealedBlock is a block as it lies in a pack.
+type sealedBlock struct {
+	number uint64 // of the pack
+	block  pack.Block
+	birth  seal.Header
+	sealed []byte
+}
+
 // add adds a sealed block to the open pack of its kind.
-func (r *Repacker) add(ctx context.Context, number uint64, b pack.Block, birth seal.Header, sealed []byte) error {
+func (r *Repacker) add(ctx context.Context, b sealedBlock) error {
+	return r.addTo(ctx, b.birth.Kind, []uint64{b.number}, func(w *openPack) error { return w.AddSealed(b.block, b.birth, b.sealed) })
+}
+
+// addTo adds a block with what is used of the packs from to the open pack of a
+// kind.
+func (r *Repacker) addTo(ctx context.Context, kind seal.Kind, from []uint64, add func(w *openPack) error) error {
 	for fresh := false; ; fresh = true {
-		w, err := r.take(birth.Kind)
+		w, err := r.take(kind)
 		if err != nil {
 			return err
 		}
-		err = w.AddSealed(b, birth, sealed)
+		err = add(w)
 		if errors.Is(err, pack.ErrFull) && !fresh {
-			if err := r.finish(ctx, birth.Kind); err != nil {
+			if err := r.finish(ctx, kind); err != nil {
 				return err
 			}
 			continue
@@ -125,14 +170,16 @@ func (r *Repacker) add(ctx context.Context, number uint64, b pack.Block, birth s
 		if err != nil {
 			return err
 		}
-		to := r.by[number]
-		if to == nil {
-			to = make(map[pack.ID]struct{})
-			r.by[number] = to
+		for _, number := range from {
+			to := r.by[number]
+			if to == nil {
+				to = make(map[pack.ID]struct{})
+				r.by[number] = to
+			}
+			to[w.ID()] = struct{}{}
 		}
-		to[w.ID()] = struct{}{}
 		if w.Size() >= w.target {
-			return r.finish(ctx, birth.Kind)
+			return r.finish(ctx, kind)
 		}
 		return nil
 	}
@@ -191,6 +238,9 @@ func (r *Repacker) finish(ctx context.Context, kind seal.Kind) error {
 
 // Flush puts what is open and the segment that lists the new packs.
 func (r *Repacker) Flush(ctx context.Context) error {
+	if err := r.flushBlock(ctx); err != nil {
+		return err
+	}
 	for _, kind := range []seal.Kind{seal.KindDataPack, seal.KindMetaPack} {
 		if err := r.finish(ctx, kind); err != nil {
 			return err
