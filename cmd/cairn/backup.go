@@ -267,6 +267,7 @@ type backupJSON struct {
 	Followed  []linkJSON    `json:"followed"`
 	Sockets   uint64        `json:"sockets"`
 	Seconds   float64       `json:"seconds"`
+	Traffic   trafficJSON   `json:"traffic"`
 }
 
 func backupResult(r engine.BackupReport, f backupFlags) backupJSON {
@@ -276,7 +277,7 @@ func backupResult(r engine.BackupReport, f backupFlags) backupJSON {
 		Unchanged: r.Unchanged, Resumed: r.Resumed, DryRun: f.dryRun,
 		Files: st.Files, Bytes: st.Bytes, Read: st.Read, New: st.New, Stored: st.Stored,
 		Missing: missingOf(r.Snapshot.Missing), Changed: pathsOf(r.Changed), Skipped: pathsOf(r.Skipped),
-		Followed: linksOf(r.Followed), Sockets: r.Sockets, Seconds: r.Elapsed.Seconds(),
+		Followed: linksOf(r.Followed), Sockets: r.Sockets, Seconds: r.Elapsed.Seconds(), Traffic: trafficOf(r.Traffic),
 	}
 	if !f.dryRun && r.Snapshot.ID != (manifest.ID{}) {
 		s := snapshotOf(r.Snapshot)

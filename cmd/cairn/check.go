@@ -135,6 +135,7 @@ type checkJSON struct {
 	Verified  uint64        `json:"verified"` // packs of which every byte was read
 	BytesRead uint64        `json:"bytes_read"`
 	Seconds   float64       `json:"seconds"`
+	Traffic   trafficJSON   `json:"traffic"`
 }
 
 type findingJSON struct {
@@ -158,7 +159,7 @@ func checkResult(r engine.CheckReport) checkJSON {
 		Event: "result", Schema: schema, Damaged: len(r.Findings) > 0, Findings: make([]findingJSON, len(r.Findings)),
 		More: r.More, Recorded: r.Recorded, Notes: r.Notes,
 		Records: r.Records, Snapshots: r.Snapshots, Packs: r.Packs, Segments: r.Segments, Chunks: r.Chunks,
-		Verified: r.Verified, BytesRead: r.BytesRead, Seconds: r.Elapsed.Seconds(),
+		Verified: r.Verified, BytesRead: r.BytesRead, Seconds: r.Elapsed.Seconds(), Traffic: trafficOf(r.Traffic),
 	}
 	for i, f := range r.Findings {
 		doc.Findings[i] = findingJSON{

@@ -167,6 +167,7 @@ type restoreJSON struct {
 	Xattrs       uint64        `json:"xattrs_not_restored"`
 	BytesRead    int64         `json:"bytes_read"`
 	Requests     int64         `json:"requests"`
+	Traffic      trafficJSON   `json:"traffic"`
 	Seconds      float64       `json:"seconds"`
 	MissingThere uint64        `json:"missing_in_snapshot"`
 	DryRun       bool          `json:"dry_run,omitempty"`
@@ -180,7 +181,7 @@ func (a *app) restoreReport(r engine.RestoreReport, dir string, mode restoreMode
 			Event: "result", Schema: schema, Snapshot: snapshotOf(r.Snapshot), Target: dir, TargetB64: b64(dir),
 			Files: r.Files, Dirs: r.Dirs, Others: r.Others, Bytes: r.Bytes, Verified: !mode.dryRun,
 			Problems: make([]problemJSON, len(r.Problems)), Owners: r.Owners, Devices: r.Devices, Xattrs: r.Xattrs,
-			BytesRead: r.BytesRead, Requests: r.Requests, Seconds: r.Elapsed.Seconds(), MissingThere: r.Snapshot.Stats.Missing,
+			BytesRead: r.BytesRead, Requests: r.Requests, Traffic: trafficOf(r.Traffic), Seconds: r.Elapsed.Seconds(), MissingThere: r.Snapshot.Stats.Missing,
 			DryRun: mode.dryRun, Changes: changesOf(r),
 		}
 		for i, p := range r.Problems {

@@ -146,7 +146,7 @@ func (p *Proxy) serve(c net.Conn) {
 	if err != nil {
 		return
 	}
-	defer up.Close()
+	defer up.Close() //nolint:errcheck // it was only passed on
 	p.mu.Lock()
 	p.conns[up] = struct{}{}
 	p.mu.Unlock()
