@@ -51,7 +51,10 @@ type GCOptions struct {
 
 	// Walk says whether the trees of the snapshots are read to find chunks that
 	// none of them uses any more. Auto: if snapshots were forgotten, or unfinished
-	// backups given up, since that was last done, or it was interrupted.
+	// backups given up, since that was last done, or it was interrupted, and while
+	// packs that snapshots need are known to be damaged. With Never nothing but
+	// what is doomed goes then: the only good copies may be in packs that no
+	// snapshot names.
 	Walk When
 
 	// Sweep says whether the store is listed for objects that no record names,
@@ -218,7 +221,7 @@ type GCReport struct {
 
 	Stale    GCCount       // packs of the plan that had to stay, since others need them or were faster
 	Left     GCCount       // packs that the next run will rewrite
-	Damaged  []string      // keys of packs that were to be rewritten and have damaged blocks; they stay
+	Damaged  []string      // keys of packs that hold damaged blocks in use, of which there is no other copy; they stay
 	Lost     int           // races for a record that were lost to others
 	Requests GCRequests    // made by the plan and by Run
 	Elapsed  time.Duration // of Run

@@ -81,8 +81,10 @@ type gcPlan struct {
 	sizes   map[backend.Key]uint64
 	why     map[backend.Key]gcReason
 
+	mends  bool                // packs are damaged that something names: see planBare
 	marks  *gcWalk             // nil: the trees are not read
 	twice  map[chunk.ID]uint64 // the home of chunks that are stored more than once
+	held   []string            // keys of damaged packs that hold what nothing else holds
 	tables gcTables
 	dead   log.Ranges // packs of which nothing is used
 	partly log.Ranges // packs of which a part is used, to be rewritten
@@ -133,7 +135,7 @@ func (g *gcPlan) plan(ctx context.Context, plan *GCPlan) error {
 		count(&plan.Earlier, 0)
 	}
 	g.old = st.Uncollected()
-	if g.opts.Walk == Always || g.opts.Walk == Auto && (g.old || g.forgot || len(g.ended) > 0) {
+	if g.opts.Walk == Always || g.opts.Walk == Auto && (g.old || g.forgot || g.mends || len(g.ended) > 0) {
 		if err := g.planWalk(ctx, st, plan); err != nil {
 			return err
 		}
@@ -231,8 +233,21 @@ func unionOf(sets []log.Ranges) log.Ranges {
 }
 
 // planBare finds the packs that nothing names.
+//
+// While packs are damaged that something names, there are none to be had so
+// cheaply: what was lost may have been stored again, in a pack that only the
+// newer snapshots name, and when these are deleted nothing does. Then only
+// packs go of which the walk finds no chunk in use, and the walk rewrites the
+// damaged ones, by which the older snapshots come to name the good copies.
 func (g *gcPlan) planBare(ctx context.Context, st *log.State, plan *GCPlan) error {
-	bare := st.Live().Subtract(g.names(st))
+	named := g.names(st)
+	bare := st.Live().Subtract(named)
+	if g.mends = hurt(st, named); g.mends {
+		if g.opts.Walk == Never {
+			plan.Spared = plan.Spared.plus(sizeOf(st, bare))
+		}
+		return nil
+	}
 	young, err := g.young(ctx, st, bare)
 	if err != nil {
 		return err

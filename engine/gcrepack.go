@@ -148,7 +148,7 @@ func (x *gcRun) prepare(ctx context.Context, st *log.State, b *batch, t gcTable)
 	for i, block := range t.table.Blocks {
 		dropped, elsewhere := len(p.dropped), len(homes)
 		uses[i], _ = x.weigh(block, func(id chunk.ID) bool {
-			if !x.marks.marks.has(id) {
+			if !x.marks.lives(id, p.damage, block.Number) {
 				p.dropped = append(p.dropped, id)
 				return false
 			}

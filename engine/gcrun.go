@@ -66,6 +66,7 @@ func (x *gcRun) run(ctx context.Context, p *GCPlan) error {
 	if err := r.writable(); err != nil {
 		return err
 	}
+	x.report.Damaged = slices.Clone(x.held)
 	if p.Empty() {
 		return nil
 	}
@@ -160,8 +161,10 @@ func (x *gcRun) doomBare(ctx context.Context) error {
 		effects := x.ends(st)
 		figures.Sessions = uint64(len(effects))
 		packs = st.Live().Intersect(x.bare)
-		if !rule.Off(rule.Needed) {
-			packs = packs.Subtract(x.names(st))
+		if named := x.names(st); hurt(st, named) {
+			packs = nil // found to be damaged since the plan was made, see planBare
+		} else if !rule.Off(rule.Needed) {
+			packs = packs.Subtract(named)
 		}
 		doom := log.Doom{Packs: packs, Objects: x.stillUnnamed(st), Segments: emptied(st, packs), More: st.Uncollected() || len(effects) > 0}
 		x.noteSegments(st, doom.Segments)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/cairn-backup/cairn/chunk"
 	"github.com/cairn-backup/cairn/chunk/pack"
+	"github.com/cairn-backup/cairn/engine/internal/layout"
 	"github.com/cairn-backup/cairn/engine/internal/log"
 	"github.com/cairn-backup/cairn/engine/internal/store"
 )
@@ -125,14 +126,16 @@ func (g *gcPlan) planWalk(ctx context.Context, st *log.State, plan *GCPlan) erro
 		return err
 	}
 	var dead, partly []gcPack
-	err := g.tables.each(ctx, st, packs, func(number uint64, _ log.PackInfo, t pack.Table) error {
+	err := g.tables.each(ctx, st, packs, func(number uint64, info log.PackInfo, t pack.Table) error {
 		p := gcPack{number: number}
 		held := g.look(st, number, t, &p)
 		switch {
-		case p.dropped == 0 || held:
+		case held:
+			g.held = append(g.held, string(layout.Pack(info.ID)))
+		case p.dropped == 0:
 		case p.kept == 0:
 			dead = append(dead, p)
-		case float64(p.dropped) >= g.opts.Share*float64(p.dropped+p.kept):
+		case float64(p.dropped) >= g.opts.Share*float64(p.dropped+p.kept) || len(st.DamagedBlocks(number)) > 0:
 			partly = append(partly, p)
 		default:
 			count(&plan.Partial, p.dropped)
@@ -150,7 +153,7 @@ func (g *gcPlan) planWalk(ctx context.Context, st *log.State, plan *GCPlan) erro
 func (g *gcPlan) look(st *log.State, number uint64, t pack.Table, p *gcPack) (held bool) {
 	damaged := st.DamagedBlocks(number)
 	for _, b := range t.Blocks {
-		use, kept := g.weigh(b, func(c chunk.ID) bool { return g.marks.marks.has(c) && !g.elsewhere(c, number) })
+		use, kept := g.weigh(b, func(c chunk.ID) bool { return g.marks.lives(c, damaged, b.Number) && !g.elsewhere(c, number) })
 		p.kept += kept
 		p.dropped += uint64(b.Stored) - kept
 		held = held || (use.Whole || len(use.Chunks) > 0) && damaged.Contains(uint64(b.Number))
@@ -185,8 +188,13 @@ func (g *gcPlan) elsewhere(id chunk.ID, number uint64) bool {
 
 // findTwice finds chunks that are used and lie in more than one pack, as they do
 // when two backups store the same at the same time, and chooses the newest of
-// these packs as the home of each. A damaged pack is nobody's home.
+// these packs as the home of each. A damaged pack is nobody's home: what is used
+// of it has one wherever else it lies.
 func (g *gcPlan) findTwice(ctx context.Context, st *log.State, packs log.Ranges) error {
+	hurt, err := g.usedOfHurt(ctx, st, packs)
+	if err != nil {
+		return err
+	}
 	var chunks uint64
 	for _, info := range st.Packs() {
 		chunks += uint64(info.Chunks)
@@ -200,6 +208,8 @@ func (g *gcPlan) findTwice(ctx context.Context, st *log.State, packs log.Ranges)
 		for _, b := range t.Blocks {
 			for _, c := range b.Chunks {
 				switch {
+				case hurt[c.ID]:
+					g.twice[c.ID] = max(g.twice[c.ID], number)
 				case !g.marks.marks.has(c.ID):
 				case !seen.has(c.ID):
 					seen.add(c.ID)
@@ -210,6 +220,26 @@ func (g *gcPlan) findTwice(ctx context.Context, st *log.State, packs log.Ranges)
 		}
 		return nil
 	})
+}
+
+// usedOfHurt returns the chunks that are used and lie in damaged packs.
+func (g *gcPlan) usedOfHurt(ctx context.Context, st *log.State, packs log.Ranges) (map[chunk.ID]bool, error) {
+	var damaged []uint64
+	for d := range st.Damage() {
+		damaged = append(damaged, d.Pack)
+	}
+	used := make(map[chunk.ID]bool)
+	err := g.tables.each(ctx, st, packs.Intersect(log.RangesOf(damaged)), func(_ uint64, _ log.PackInfo, t pack.Table) error {
+		for _, b := range t.Blocks {
+			for _, c := range b.Chunks {
+				if g.marks.marks.has(c.ID) && len(used) < maxTwice { // beyond that the next run goes on
+					used[c.ID] = true
+				}
+			}
+		}
+		return nil
+	})
+	return used, err
 }
 
 // candidates are packs that may go.

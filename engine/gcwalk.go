@@ -26,6 +26,8 @@ const (
 type gcWalk struct {
 	repo  *Repository
 	marks *filter
+	// copies are those of the manifests, which a snapshot does not need.
+	copies map[chunk.ID]struct{}
 	// pages are the pages that were read, with all that is below them. Shared
 	// subtrees are read once.
 	pages map[pageID]struct{}
@@ -45,7 +47,7 @@ func newWalk(r *Repository, st *log.State) *gcWalk {
 	}
 	return &gcWalk{
 		repo: r, marks: newFilter(chunks, markBits, markLimit), pages: make(map[pageID]struct{}),
-		snapshots: make(map[manifest.ID]bool), sessions: make(map[[16]byte]uint64),
+		snapshots: make(map[manifest.ID]bool), sessions: make(map[[16]byte]uint64), copies: make(map[chunk.ID]struct{}),
 	}
 }
 
@@ -134,8 +136,18 @@ func (w *gcWalk) copyOf(info *log.SnapshotInfo) {
 	summary.End, summary.Stats.New, summary.Stats.Stored = manifest.Time{}, 0, 0
 	summary.Pinned, summary.Note = false, ""
 	if data, err := manifestChunk(summary, body); err == nil {
-		w.marks.add(chunk.NewHasher(w.repo.keys.Chunk).Sum(data))
+		w.copies[chunk.NewHasher(w.repo.keys.Chunk).Sum(data)] = struct{}{}
 	}
+}
+
+// lives reports whether a chunk must stay that lies in a block which is sound or
+// damaged. What is lost of the copy of a manifest is not missed.
+func (w *gcWalk) lives(id chunk.ID, damaged log.Ranges, block uint32) bool {
+	if w.marks.has(id) {
+		return true
+	}
+	_, copied := w.copies[id]
+	return copied && !damaged.Contains(uint64(block))
 }
 
 // catchUp reads the trees of all that counts in st and was not read yet.
@@ -164,14 +176,21 @@ func (g *gcPlan) catchUp(ctx context.Context, st *log.State) error {
 
 // unread returns the packs that are named by what counts in st and was not
 // read, or could not be, or by backups that run: nothing of them may go. Behind
-// says that there are snapshots among them which catchUp would read.
+// says that there are snapshots among them which catchUp would read. If one of
+// them names a damaged pack nothing at all may go: where the good copies lie of
+// what it needs is not known.
 func (g *gcPlan) unread(st *log.State) (packs log.Ranges, behind bool) {
 	var sets, owned, named []log.Ranges
+	spare := func(needs log.Ranges) {
+		if sets = append(sets, needs); hurt(st, needs) {
+			sets = append(sets, st.Live())
+		}
+	}
 	look := func(info *log.SnapshotInfo) {
 		named = append(named, info.Needs)
 		read, known := g.marks.snapshots[info.Summary.ID]
 		if !read {
-			sets = append(sets, info.Needs)
+			spare(info.Needs)
 			behind = behind || !known
 		}
 	}
@@ -189,7 +208,7 @@ func (g *gcPlan) unread(st *log.State) (packs log.Ranges, behind bool) {
 		}
 		owned = append(owned, s.Needs)
 		if n, read := g.marks.sessions[s.ID]; !read || n != s.N {
-			sets = append(sets, s.Needs)
+			spare(s.Needs)
 		}
 	}
 	// What only unfinished backups name they have stored themselves, and not all
