@@ -77,13 +77,13 @@ func newer(version string) bool {
 
 // A backup is a stored backup: a complete snapshot of the data set.
 type backup struct {
-	id      string
-	summary manifest.Summary
+	id       string
+	snapshot manifest.ID
+	start    time.Time
+	subject  job.Subject
 }
 
-func (b *backup) model() backupModel {
-	return backupOf(b.id, createdBy(b.id, b.summary.Start.Time()), subjectOf(&b.summary))
-}
+func (b *backup) model() backupModel { return backupOf(b.id, createdBy(b.id, b.start), b.subject) }
 
 // stored returns the backups of the data set, oldest first.
 func (s *Server) stored(ctx context.Context, repo Repository) ([]backup, error) {
@@ -104,7 +104,7 @@ func (s *Server) stored(ctx context.Context, repo Repository) ([]backup, error) 
 			id += "-" + sum.ID.Short()
 		}
 		taken[id] = true
-		all = append(all, backup{id: id, summary: sum})
+		all = append(all, backup{id: id, snapshot: sum.ID, start: sum.Start.Time(), subject: subjectOf(&sum)})
 	}
 	return all, nil
 }
@@ -137,7 +137,7 @@ func (s *Server) newID(ctx context.Context, repo Repository) (string, error) {
 	var floor int64
 	for i := range all {
 		taken[all[i].id] = true
-		if all[i].summary.Host == s.host {
+		if all[i].subject.Device == s.host {
 			floor = max(floor, millis(all[i].id))
 		}
 	}
@@ -195,7 +195,7 @@ func (s *Server) settleCreations(ctx context.Context, repo Repository) {
 		st.State, st.Error, st.Ended = job.Failed, cutOff, time.Now()
 		for i := range all {
 			if all[i].id == st.ID {
-				st.State, st.Percent, st.Error, st.Subject = job.Completed, 100, "", subjectOf(&all[i].summary)
+				st.State, st.Percent, st.Error, st.Subject = job.Completed, 100, "", all[i].subject
 			}
 		}
 		s.jobs.Settle(st)

@@ -34,12 +34,12 @@ func (s *Server) startCreation(ctx context.Context, repo Repository) (*job.Job, 
 	return s.jobs.Start(ctx, job.Status{
 		Kind: job.Creation, ID: id, Subject: job.Subject{Device: s.host, Platform: platform()},
 	}, func(ctx context.Context, j *job.Job) error {
-		sum, err := s.create(ctx, repo, j)
+		bytes, err := s.create(ctx, repo, j)
 		if errors.Is(err, engine.ErrUnknownOutcome) {
-			sum, err = s.settleCommit(ctx, repo, id, err)
+			bytes, err = s.settleCommit(ctx, repo, id, err)
 		}
 		if err == nil {
-			j.SetBytes(int64(sum.Stats.Bytes)) //nolint:gosec // a size
+			j.SetBytes(bytes)
 		}
 		return err
 	})
@@ -47,8 +47,8 @@ func (s *Server) startCreation(ctx context.Context, repo Repository) (*job.Job, 
 
 // create backs up the data. What changed meanwhile is read again: files that did
 // not are known by their times, as far as an earlier backup holds them, and
-// chunks that were stored are not stored again.
-func (s *Server) create(ctx context.Context, repo Repository, j *job.Job) (manifest.Summary, error) {
+// chunks that were stored are not stored again. It returns what a restore writes.
+func (s *Server) create(ctx context.Context, repo Repository, j *job.Job) (bytes int64, err error) {
 	opts := engine.BackupOptions{
 		Name: s.data.Name, Host: s.host, Labels: map[string]string{idLabel: j.Status().ID}, Progress: j.Progress,
 	}
@@ -59,10 +59,10 @@ func (s *Server) create(ctx context.Context, repo Repository, j *job.Job) (manif
 		}
 		report, err := repo.Backup(ctx, src, opts)
 		if !errors.Is(err, steady.ErrChanging) {
-			return report.Snapshot.Summary, err
+			return int64(report.Snapshot.Stats.Bytes), err //nolint:gosec // a size
 		}
 		if round == maxRounds {
-			return manifest.Summary{}, fmt.Errorf("%w, %d times; %w", err, round, errChanging)
+			return 0, fmt.Errorf("%w, %d times; %w", err, round, errChanging)
 		}
 		s.opts.Logger.InfoContext(ctx, "the data are read again", slog.String("id", j.Status().ID), slog.Any("reason", err))
 	}
@@ -70,15 +70,15 @@ func (s *Server) create(ctx context.Context, repo Repository, j *job.Job) (manif
 
 // settleCommit finds out whether a backup was stored whose commit got no answer.
 // It returns err if not, and when ctx ends before that is known.
-func (s *Server) settleCommit(ctx context.Context, repo Repository, id string, err error) (manifest.Summary, error) {
+func (s *Server) settleCommit(ctx context.Context, repo Repository, id string, err error) (int64, error) {
 	fenced := false // nothing can come to lie where the commit would have
 	for try, absent := 0, 0; absent < settleLooks; try++ {
 		b, findErr := s.find(ctx, repo, id)
 		switch {
 		case findErr == nil:
-			return b.summary, nil
+			return b.subject.Bytes, nil
 		case errors.Is(findErr, errUnknown) && fenced:
-			return manifest.Summary{}, err
+			return 0, err
 		case errors.Is(findErr, errUnknown):
 			absent++
 			if fenced = s.fence(ctx, repo); fenced {
@@ -86,10 +86,10 @@ func (s *Server) settleCommit(ctx context.Context, repo Repository, id string, e
 			}
 		}
 		if waitErr := pause(ctx, min(time.Second<<min(try, 5), 30*time.Second)); waitErr != nil {
-			return manifest.Summary{}, errors.Join(err, waitErr)
+			return 0, errors.Join(err, waitErr)
 		}
 	}
-	return manifest.Summary{}, err
+	return 0, err
 }
 
 // fence appends a record that changes nothing, and reports whether it could: a
@@ -116,11 +116,11 @@ func pause(ctx context.Context, d time.Duration) error {
 // startRestoration starts a job that replaces the data by a backup.
 func (s *Server) startRestoration(ctx context.Context, repo Repository, b backup) (*job.Job, error) {
 	return s.jobs.Start(ctx, job.Status{
-		Kind: job.Restoration, ID: b.id, Subject: subjectOf(&b.summary),
+		Kind: job.Restoration, ID: b.id, Subject: b.subject,
 	}, func(ctx context.Context, j *job.Job) error {
 		t := *s.data.Target
 		t.Record = recordOf(j.Status())
-		_, err := repo.Restore(ctx, b.summary.ID, &t, engine.RestoreOptions{Progress: j.Progress})
+		_, err := repo.Restore(ctx, b.snapshot, &t, engine.RestoreOptions{Progress: j.Progress})
 		if err == nil {
 			return nil
 		}

@@ -76,12 +76,9 @@ func (s *Server) listBackups(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	models := backupsModel{Iterable: make([]backupModel, len(all)), Indices: make(map[string]int, len(all))}
-	for i := range all {
-		models.Iterable[i] = all[i].model()
-		models.Indices[all[i].id] = i
-	}
-	return answer(w, models)
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write(appendBackups(make([]byte, 0, 64+320*len(all)), all)) // who does not listen need not be told
+	return nil
 }
 
 // stored1 finds the backup that the path names.
@@ -114,7 +111,7 @@ func (s *Server) deleteBackup(w http.ResponseWriter, r *http.Request) error {
 		return refuse(http.StatusInternalServerError, "backup %s is being restored", b.id)
 	}
 	// Once it is sent the answer must be known, whoever has gone.
-	if err := repo.Delete(context.WithoutCancel(r.Context()), b.summary.ID); err != nil {
+	if err := repo.Delete(context.WithoutCancel(r.Context()), b.snapshot); err != nil {
 		return err
 	}
 	s.jobs.Forget(job.Creation, b.id)
@@ -218,7 +215,7 @@ func (s *Server) restorationStatus(w http.ResponseWriter, r *http.Request) error
 	st := j.Status()
 	if st.Subject == (job.Subject{}) { // only the data remember it
 		if _, b, err := s.stored1(r); err == nil {
-			st.Subject = subjectOf(&b.summary)
+			st.Subject = b.subject
 		}
 	}
 	return answer(w, statusOf(st))

@@ -292,8 +292,8 @@ func (s *Server) Latest(ctx context.Context) (time.Time, error) {
 	}
 	var latest time.Time
 	for i := range all {
-		if sum := &all[i].summary; sum.Host == s.host && sum.Start.Time().After(latest) {
-			latest = sum.Start.Time()
+		if all[i].subject.Device == s.host && all[i].start.After(latest) {
+			latest = all[i].start
 		}
 	}
 	return latest, nil

@@ -3,14 +3,17 @@ package httpapi
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"maps"
 	"net/http"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cairn-backup/cairn/engine/source"
 	"github.com/cairn-backup/cairn/engine/target"
+	"github.com/cairn-backup/cairn/httpapi/internal/job"
 )
 
 // TestDocument holds that openapi.json lists exactly the routes that are served.
@@ -82,5 +85,32 @@ func TestNewer(t *testing.T) {
 		if got := newer(version); got != want {
 			t.Errorf("newer(%q) = %v", version, got)
 		}
+	}
+}
+
+// TestAppendBackups holds that the list is what encoding/json makes of it.
+func TestAppendBackups(t *testing.T) {
+	type backupsModel struct {
+		Iterable []backupModel  `json:"iterable"`
+		Indices  map[string]int `json:"indices"`
+	}
+	var all []backup
+	for n := range 40 {
+		want := backupsModel{Iterable: []backupModel{}, Indices: map[string]int{}}
+		for i := range all {
+			want.Iterable, want.Indices[all[i].id] = append(want.Iterable, all[i].model()), i
+		}
+		data, err := json.Marshal(want)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := appendBackups(nil, all); string(got) != string(data) {
+			t.Fatalf("got  %s\nwant %s", got, data)
+		}
+		host := []string{"", "host", "host", "a \"quoted\" <one>\x00\n\u2028\xff", "other"}[n%5]
+		all = append(all, backup{
+			id: fmt.Sprintf("1.0.0_%d", 1_700_000_000_000+n*77_777_777), start: time.Unix(int64(n), 0),
+			subject: job.Subject{Device: host, Platform: "linux/amd64", Bytes: int64(n) << 40},
+		})
 	}
 }
