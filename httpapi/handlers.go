@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"time"
 
 	"github.com/cairn-backup/cairn/httpapi/internal/job"
 )
@@ -31,8 +32,22 @@ func noContent(w http.ResponseWriter) error {
 // object, null, or nothing, with whatever they know of the backup by now. The
 // path says which one is meant.
 func ignoreBody(w http.ResponseWriter, r *http.Request) error {
-	_, err := io.Copy(io.Discard, http.MaxBytesReader(w, r.Body, maxIgnored))
+	body, done := limited(w, r, maxIgnored)
+	defer done()
+	_, err := io.Copy(io.Discard, body)
 	return bodyError(err)
+}
+
+// bodyTimeout is how long a body may take.
+const bodyTimeout = 5 * time.Minute
+
+// limited returns the body of a request, bounded in bytes and time. done lifts
+// the bound in time, which would else count for what comes after.
+func limited(w http.ResponseWriter, r *http.Request, limit int64) (body io.Reader, done func()) {
+	rc := http.NewResponseController(w)
+	// A writer that knows no deadlines, as in tests, has nobody to wait for.
+	_ = rc.SetReadDeadline(time.Now().Add(bodyTimeout))
+	return http.MaxBytesReader(w, r.Body, limit), func() { _ = rc.SetReadDeadline(time.Time{}) }
 }
 
 // bodyError returns the answer to a body that could not be read.
@@ -49,7 +64,9 @@ func bodyError(err error) error {
 // readBody reads a body of at most limit bytes. Nothing, null and an empty
 // object are all nil.
 func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
-	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+	body, done := limited(w, r, limit)
+	defer done()
+	data, err := io.ReadAll(body)
 	if err != nil {
 		return nil, bodyError(err)
 	}

@@ -255,9 +255,11 @@ func (a *app) newRepositories(ctx context.Context, data *servedData, logger *slo
 	if err != nil {
 		return nil, err
 	}
-	return &repositories{app: a, at: l, secret: secret, opts: engine.Options{
-		CacheDir: a.makeCacheDir(), Program: programName, Version: version, Logger: logger,
-	}}, nil
+	opts := engine.Options{CacheDir: a.makeCacheDir(), Program: programName, Version: version, Logger: logger}
+	if l.remote() {
+		opts.MetadataCache = metadataCache
+	}
+	return &repositories{app: a, at: l, secret: secret, opts: opts}, nil
 }
 
 // open is an httpapi.Opener.

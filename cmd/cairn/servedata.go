@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"os"
 	"path/filepath"
 
 	"github.com/cairn-backup/cairn/engine/source"
@@ -30,7 +31,14 @@ func openData(f serveFlags) (*servedData, error) {
 
 // set returns the data as the API knows them.
 func (d *servedData) set() httpapi.Data {
-	return httpapi.Data{Name: d.name, Source: d.source, Target: target.Swap(d.path)}
+	t := target.Swap(d.path)
+	t.Verify = func(ctx context.Context, staged string) error {
+		if fi, err := os.Stat(staged); err != nil || fi.IsDir() {
+			return err
+		}
+		return sqlite.Verify(ctx, staged)
+	}
+	return httpapi.Data{Name: d.name, Source: d.source, Target: t}
 }
 
 // A dataSource is a directory or an SQLite database, whichever is there when it
