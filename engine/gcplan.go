@@ -24,8 +24,8 @@ import (
 // A repository whose log has a problem is not collected: ErrRolledBack,
 // ErrLogHole, ErrLogDamaged.
 //
-// Memory: see docs/design.md; about 6 bytes for each stored chunk, up to 450 MiB,
-// and 32 for each page of the trees. A plan holds it until it is let go.
+// Memory: see docs/design.md; about 5 bytes for each stored chunk, up to 450 MiB,
+// and 40 for each page of the trees. A plan holds it until it is let go.
 func (r *Repository) PlanGC(ctx context.Context, opts GCOptions) (plan *GCPlan, err error) {
 	m := progress.NewMeter(opts.Progress)
 	defer func() { m.Finish(err) }()
