@@ -44,6 +44,7 @@ type ledger struct {
 	wanted map[string]bool
 
 	order  []string // of the snapshots in done
+	story  []string // what the last commands did
 	counts map[string]int
 }
 
@@ -80,6 +81,13 @@ func (l *ledger) change() {
 	}
 }
 
+// tell keeps what a command did, for whoever has to find out what went wrong.
+func (l *ledger) tell(r result) result {
+	l.story = append(l.story, r.String())
+	l.story = l.story[max(0, len(l.story)-8):]
+	return r
+}
+
 // A runner runs a command to whatever end.
 type runner func(args ...string) result
 
@@ -87,7 +95,7 @@ type runner func(args ...string) result
 func (l *ledger) backs(run runner) result {
 	l.t.Helper()
 	want := readTree(l.t, l.src)
-	r := run("backup", "--json", "--host", l.host, l.src)
+	r := l.tell(run("backup", "--json", "--host", l.host, l.src))
 	l.counts["backup"]++
 	switch {
 	case r.reported() && !strings.Contains(r.stdout, `"error"`):
@@ -114,14 +122,14 @@ func (l *ledger) forgets(run runner) result {
 		l.wanted[id] = true
 	}
 	l.counts["forget"]++
-	return run(args...)
+	return l.tell(run(args...))
 }
 
 // collects frees what it may, without any delay.
 func (l *ledger) collects(run runner) result {
 	l.t.Helper()
 	l.counts["gc"]++
-	return run("gc", "--spare", "0", "--keep-deleted", "0", "--dead-share", "1%", "--walk", "--sweep")
+	return l.tell(run("gc", "--spare", "0", "--keep-deleted", "0", "--dead-share", "1%", "--walk", "--sweep"))
 }
 
 // restoresOne restores one of the snapshots and compares it, if run comes to
@@ -151,7 +159,7 @@ func (l *ledger) settle() {
 			continue
 		}
 		if !l.wanted[id] {
-			l.t.Fatalf("snapshot %s was reported, nobody deleted it, and it is not there", id)
+			l.t.Fatalf("snapshot %s was reported, nobody deleted it, and it is not there: %v of %v\n%s", id, there, l.order, strings.Join(l.story, "\n"))
 		}
 		delete(l.done, id)
 		l.order = slices.DeleteFunc(l.order, func(o string) bool { return o == id })
