@@ -52,7 +52,7 @@ func main() {
 	began := time.Now()
 	err := run(ctx, o, t, os.Stdout)
 	if o.report != "" {
-		err = errors.Join(err, writeReport(ctx, o.report, t, began))
+		err = errors.Join(err, writeReport(context.WithoutCancel(ctx), o.report, t, began)) // also of a run that was cut off
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stdout, "citest:", err)
