@@ -95,8 +95,8 @@
 //   - calls [target.Discard], or sets KeepNone, where the old data take
 //     space that it does not have.
 //
-// An exchange wants all of a snapshot: leave RestoreOptions.OnError as it is.
-// For an SQLite database give sqlite.Verify as Verify; the old -wal and
+// An exchange takes all of a snapshot: whatever RestoreOptions.OnError says, the
+// first item that cannot be restored ends it. For an SQLite database give sqlite.Verify as Verify; the old -wal and
 // -shm files go aside with the old database.
 //
 // Several roots with target.Parts: everything is restored and verified before the

@@ -59,6 +59,9 @@ func (r *Repository) restore(ctx context.Context, id manifest.ID, dst target.Tar
 	if err != nil {
 		return report, r.meanwhile(err, id)
 	}
+	if target.AllOrNothing(w) {
+		opts.OnError = Fail // what is there is better than a part
+	}
 	m.SetPhase(progress.Write)
 	x := &restorer{repo: r, snap: snap, out: w, opts: opts, meter: m, pick: pick, report: &report}
 	x.update, _ = w.(target.Updater)

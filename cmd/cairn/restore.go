@@ -96,7 +96,6 @@ func (a *app) restore(ctx context.Context, ref string, patterns []string, mode r
 	}
 	opts := engine.RestoreOptions{Paths: paths, OnError: engine.Skip, Progress: a.watch()}
 	if mode.exchanges() {
-		opts.OnError = engine.Fail // what is there is better than a part
 		mode.old = present(s.Roots)
 	}
 	report, err := repo.Restore(ctx, s.ID, to.target, opts)

@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -47,6 +50,7 @@ func (t *partsTarget) Begin(ctx context.Context, need Need) (_ Writer, err error
 		}
 	}()
 	updaters := 0
+	var room promised
 	for _, p := range t.parts {
 		if p.Name == "" {
 			p.Name = p.Root
@@ -54,7 +58,7 @@ func (t *partsTarget) Begin(ctx context.Context, need Need) (_ Writer, err error
 		if w.byRoot[p.Root] != nil {
 			return nil, fmt.Errorf("two parts are for the root %q: %w", p.Root, ErrUnsupported)
 		}
-		inner, err := p.Target.Begin(ctx, need.of(p.Root))
+		inner, err := p.Target.Begin(ctx, room.with(p.Target, need, p.Root))
 		if err != nil {
 			return nil, err
 		}
@@ -75,6 +79,56 @@ func (t *partsTarget) Begin(ctx context.Context, need Need) (_ Writer, err error
 		return &partsUpdater{w}, nil
 	}
 	return nil, fmt.Errorf("%w: %w", ErrUnsupported, errParts)
+}
+
+func (d *DirTarget) place() string  { return d.path }
+func (s *SwapTarget) place() string { return s.path }
+
+func (w *swapWriter) allOrNothing() bool { return true }
+
+// promised is how much of each file system, by device, is for earlier parts.
+type promised map[uint64]Need
+
+// with returns the need of one root together with what was promised to others
+// on the same file system, which none of them has taken yet.
+func (p *promised) with(t Target, need Need, root string) Need {
+	n := need.of(root)
+	placed, ok := t.(interface{ place() string })
+	if !ok || need.Roots == nil { // then n is that of all
+		return n
+	}
+	disk, ok := fileSystemOf(placed.place())
+	if !ok {
+		return n
+	}
+	if *p == nil {
+		*p = make(promised)
+	}
+	sum := (*p)[disk]
+	sum.Bytes += n.Bytes
+	sum.Entries += n.Entries
+	(*p)[disk] = sum
+	return sum
+}
+
+// fileSystemOf returns what tells the file system of path, which may be absent,
+// from others.
+func fileSystemOf(path string) (device uint64, ok bool) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return 0, false
+	}
+	for {
+		fi, err := os.Stat(abs)
+		if err == nil {
+			return inodeOfDir(fi).dev, true
+		}
+		above := filepath.Dir(abs)
+		if above == abs {
+			return 0, false
+		}
+		abs = above
+	}
 }
 
 // of returns the need of one root, as far as it is known.
@@ -189,6 +243,11 @@ func (w *partsWriter) Abort() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// allOrNothing reports whether one of the parts is exchanged.
+func (w *partsWriter) allOrNothing() bool {
+	return slices.ContainsFunc(w.parts, func(p *part) bool { return AllOrNothing(p.writer) })
 }
 
 // Skipped adds up what was left out.

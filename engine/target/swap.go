@@ -291,24 +291,6 @@ func placeOf(path string) (swapPlace, error) {
 	return at, nil
 }
 
-// shortName leaves room in a name for what is put before and after it.
-func shortName(base string) string {
-	const most = 200
-	if len(base) <= most {
-		return base
-	}
-	return fmt.Sprintf("%s-%08x", base[:most], nameHash(base))
-}
-
-// nameHash is FNV-1a: it must be the same for ever.
-func nameHash(s string) uint32 {
-	h := uint32(2166136261)
-	for i := range len(s) {
-		h = (h ^ uint32(s[i])) * 16777619
-	}
-	return h
-}
-
 // own reports whether a name in a mount point is ours or the file system's.
 func (at swapPlace) own(name string) bool {
 	if name == "lost+found" {

@@ -180,3 +180,10 @@ func SkippedBy(w Writer) Skipped {
 	}
 	return Skipped{}
 }
+
+// AllOrNothing reports whether w exchanges what was there for what it is given,
+// so that a part of a snapshot must not be committed: see [Swap].
+func AllOrNothing(w Writer) bool {
+	a, ok := w.(interface{ allOrNothing() bool })
+	return ok && a.allOrNothing()
+}
