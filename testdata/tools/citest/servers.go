@@ -27,8 +27,9 @@ const (
 	// and nothing of it is linked.
 	minio = "github.com/minio/minio@v0.0.0-20260212201848-7aac2a2c5b7c"
 
-	// starting is for how long a server may take to answer.
-	starting = 2 * time.Minute
+	// starting is for how long a server may take to answer. Azurite reads
+	// thousands of files first, on a machine that compiles beside it.
+	starting = 6 * time.Minute
 )
 
 // A server is one that tests run against.
@@ -82,6 +83,9 @@ func startServers(ctx context.Context, o options, out io.Writer) (stop func(), e
 			}
 			if err == nil {
 				err = waitFor(ctx, addr)
+				if err != nil {
+					err = fmt.Errorf("%w; it said: %s", err, lastOf(filepath.Join(own, "log")))
+				}
 			}
 			if err == nil {
 				err = os.Setenv(s.variable, "http://"+addr)
@@ -207,6 +211,15 @@ func begin(cmd *exec.Cmd, log string) error {
 	}
 	cmd.Stdout, cmd.Stderr = f, f
 	return cmd.Start()
+}
+
+// lastOf returns the end of what a server said.
+func lastOf(log string) string {
+	said, err := os.ReadFile(log)
+	if err != nil {
+		return err.Error()
+	}
+	return string(said[max(0, len(said)-2000):])
 }
 
 func freeAddress() (string, error) {
