@@ -368,12 +368,32 @@ func (c *checker) checkObjects(ctx context.Context) error {
 			c.wholePack(n, info, fmt.Errorf("the pack has %d bytes, not %d", size, info.Size))
 		}
 	}
+	if err := c.noteProbes(ctx); err != nil {
+		return err
+	}
 	if len(sizes) > 0 {
 		var bytes int64
 		for _, size := range sizes {
 			bytes += size
 		}
 		c.note("%d packs (%d bytes) are stored that no record names: unfinished backups left them, collection removes them", len(sizes), bytes)
+	}
+	return nil
+}
+
+// noteProbes notes what is left of tries of the store whose process was killed.
+func (c *checker) noteProbes(ctx context.Context) error {
+	left, now := 0, c.repo.now()
+	for info, err := range c.repo.meter.List(ctx, layout.Probes) {
+		if err != nil {
+			return err
+		}
+		if !info.Modified.IsZero() && now.Sub(info.Modified) >= probeAge {
+			left++
+		}
+	}
+	if left > 0 {
+		c.note("%d probes are stored by which somebody tried the store and was interrupted: collection removes them", left)
 	}
 	return nil
 }

@@ -136,7 +136,7 @@ type GCFigures struct {
 	Folded   GCCount `json:"folded"`   // index segments that fewer take the place of
 	Index    GCCount `json:"index"`    // the index segments that are written
 	Earlier  GCCount `json:"earlier"`  // objects that earlier collections doomed and did not delete
-	Hints    GCCount `json:"hints"`    // old checkpoints of the log
+	Hints    GCCount `json:"hints"`    // old checkpoints of the log, and what killed tries of the store left
 	Sessions uint64  `json:"sessions"` // unfinished backups that are given up
 }
 
@@ -169,7 +169,7 @@ func (f GCFigures) lines() []string {
 	add(f.Folded, "index segments, folded or dropped")
 	add(f.Index, "index segments, written")
 	add(f.Earlier, "objects that earlier collections left")
-	add(f.Hints, "old checkpoints")
+	add(f.Hints, "old checkpoints and left probes of the store")
 	if f.Sessions > 0 {
 		out = append(out, fmt.Sprintf("%d unfinished backups, given up", f.Sessions))
 	}

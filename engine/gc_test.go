@@ -134,3 +134,32 @@ func TestGCUnnamed(t *testing.T) {
 	whole(t, r)
 	same(t, dir, restore(t, r, id))
 }
+
+// TestGCProbes: what a killed try of the store leaves is noted and swept, and
+// what may belong to one that goes on is not, whatever is spared.
+func TestGCProbes(t *testing.T) {
+	t.Parallel()
+	b := mem.New()
+	now := time.Now()
+	r := open(t, b, engine.Clock(engine.Options{}, func() time.Time { return now }))
+	probe := layout.Probes + "0123456789abcdef/one"
+	if err := b.Put(t.Context(), probe, random(1, 1000)); err != nil {
+		t.Fatal(err)
+	}
+	if report := gc(t, r, atOnce); report.Hints.Objects != 0 {
+		t.Error("a young probe was swept")
+	}
+	if report := check(t, r); len(report.Notes)+len(report.Findings) != 0 {
+		t.Errorf("the check says %q, %+v", report.Notes, report.Findings)
+	}
+	now = now.Add(25 * time.Hour)
+	if report := check(t, r); len(report.Notes) != 1 || len(report.Findings) != 0 {
+		t.Errorf("the check says %q, %+v", report.Notes, report.Findings)
+	}
+	if report := gc(t, r, engine.GCOptions{Sweep: engine.Always}); report.Hints != (engine.GCCount{Objects: 1, Bytes: 1000}) {
+		t.Errorf("swept %+v", report.Hints)
+	}
+	if report := check(t, r); len(report.Notes) != 0 {
+		t.Errorf("the check says %q", report.Notes)
+	}
+}

@@ -77,7 +77,7 @@ type gcPlan struct {
 	idle    map[[16]byte]uint64 // those that may go on and are not running, likewise
 	bare    log.Ranges          // packs that nothing names
 	unnamed []backend.Key       // objects that no record names
-	hints   []backend.Key       // old checkpoints
+	hints   []backend.Key       // old checkpoints, and probes of the store that were left
 	sizes   map[backend.Key]uint64
 	why     map[backend.Key]gcReason
 
@@ -290,7 +290,7 @@ func sizeOf(st *log.State, packs log.Ranges) (c GCCount) {
 }
 
 // planSweep lists the store for packs and segments that no record names, and
-// for checkpoints of which there are enough newer ones.
+// for checkpoints of which there are enough newer ones, and for old probes.
 func (g *gcPlan) planSweep(ctx context.Context, st *log.State, plan *GCPlan) error {
 	doomed := make(map[backend.Key]bool)
 	for d := range st.Doomed() {
@@ -319,12 +319,26 @@ func (g *gcPlan) planSweep(ctx context.Context, st *log.State, plan *GCPlan) err
 			hints = append(hints, info)
 		}
 	}
-	for _, info := range hints[:max(0, len(hints)-keepHints)] {
+	hints = hints[:max(0, len(hints)-keepHints)]
+	for info, err := range g.repo.meter.List(ctx, layout.Probes) {
+		if err != nil {
+			return err
+		}
+		// Whatever may be collected at once, somebody may try the store just now.
+		if g.ages.of(info) >= max(g.opts.SpareAge, probeAge) {
+			hints = append(hints, info)
+		}
+	}
+	for _, info := range hints {
 		g.hints = append(g.hints, info.Key)
 		count(&plan.Hints, uint64(info.Size)) //nolint:gosec // not negative
 	}
 	return nil
 }
+
+// probeAge is how old the probe of a store must be to count as left by who was
+// killed: to try a store takes seconds.
+const probeAge = time.Hour
 
 // keepHints is how many of the newest checkpoints stay: if one does not open,
 // there is another, and before that one there are the records.

@@ -317,8 +317,8 @@ func isLost(err error) bool {
 
 func sortedKeys[V any](m map[uint64]V) []uint64 { return slices.Sorted(maps.Keys(m)) }
 
-// deleteHints deletes old checkpoints, which no record names: they only save
-// the reading of records.
+// deleteHints deletes what no record ever names: old checkpoints, which only save
+// the reading of records, and probes.
 func (x *gcRun) deleteHints(ctx context.Context) error {
 	for keys := range slices.Chunk(x.hints, deleteAtOnce) {
 		if err := x.deleteKeys(ctx, keys); err != nil {

@@ -216,7 +216,7 @@ func (a *app) gcFigures(f engine.GCFigures, before string) {
 		{f.Folded, "index segment replaced", "index segments replaced"},
 		{f.Index, "index segment written", "index segments written"},
 		{f.Earlier, "object deleted that an earlier collection left", "objects deleted that an earlier collection left"},
-		{f.Hints, "old checkpoint deleted", "old checkpoints deleted"},
+		{f.Hints, "old checkpoint or probe of the store deleted", "old checkpoints and probes of the store deleted"},
 		{engine.GCCount{Objects: f.Sessions}, "unfinished backup given up", "unfinished backups given up"},
 	} {
 		if n := line.count.Objects; n > 0 {

@@ -32,6 +32,8 @@ const (
 	Segments    backend.Key = "index/"
 	Records     backend.Key = "log/"
 	Checkpoints backend.Key = "checkpoints/"
+	// Probes is where backend.Validate tries a store.
+	Probes backend.Key = "probe/"
 )
 
 // ErrKey is wrapped by the errors of the parsers: the key is not one that this
