@@ -107,6 +107,9 @@ func TestSystemFaults(t *testing.T) {
 	f := faulty{program: p, small: readTree(t, p.at("small")), large: readTree(t, p.at("large"))}
 	p.exits(0, "init")
 	f.first = p.backup(p.at("small"))
+	fillTree(t, p.at("dead"), 2*mib, 72)
+	copyTree(t, p.at("small"), p.at("dead/small"))
+	p.exits(0, "delete", p.backup(p.at("dead")))
 	must(t, os.Rename(p.repo, p.at("base")))
 	must(t, os.Rename(p.cache, p.at("basecache")))
 
@@ -146,6 +149,7 @@ func (f *faulty) operations() map[string][]string {
 		"backup":  {"backup", "--json", f.at("large")},
 		"restore": {"restore", f.first, "--target", f.at("target")},
 		"delete":  {"delete", f.first},
+		"gc":      {"gc", "--spare", "0", "--keep-deleted", "0", "--dead-share", "1%", "--walk", "--sweep"},
 	}
 }
 
@@ -211,6 +215,12 @@ func (f *faulty) round(round faultRound) bool {
 			f.small.compare(t, "restored", readTree(t, f.at("target")))
 		}
 		f.restores(f.first, f.small)
+	case "gc":
+		f.restores(f.first, f.small)
+		f.exits(0, args...)
+		f.check()
+		f.restores(f.first, f.small)
+		f.restores(f.backup(f.at("large")), f.large)
 	case "delete":
 		if r.code == 0 && len(ids) != 0 {
 			t.Errorf("%v: it is still there", r)
