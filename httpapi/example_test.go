@@ -43,7 +43,11 @@ func Example() {
 	web := httptest.NewServer(server) // or http.Server{Handler: server}
 	defer web.Close()
 
-	resp, err := http.Post(web.URL+"/backups/create", "application/json", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, web.URL+"/backups/create", nil)
+	if err != nil {
+		panic(err)
+	}
+	resp, err := web.Client().Do(req)
 	if err != nil {
 		panic(err)
 	}

@@ -62,7 +62,7 @@ func TestGuard(t *testing.T) {
 			if c.code == 200 {
 				return
 			}
-			req, err := http.NewRequestWithContext(t.Context(), "POST", "/backup", trap{t})
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "/backup", trap{t})
 			if err != nil {
 				t.Fatal(err)
 			}

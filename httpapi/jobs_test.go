@@ -24,7 +24,7 @@ import (
 // identifier and what the stream says in the end.
 func (w *world) begin(t *testing.T, g *gate) (id string, end chan reply) {
 	t.Helper()
-	before, end := make(map[string]bool), make(chan reply, 1)
+	before, ended := make(map[string]bool), make(chan reply, 1)
 	for _, f := range w.stateFiles() {
 		before[f] = true
 	}
@@ -33,13 +33,13 @@ func (w *world) begin(t *testing.T, g *gate) (id string, end chan reply) {
 		if err != nil {
 			r.body = err.Error()
 		}
-		end <- r
+		ended <- r
 	}()
 	g.wait(t)
 	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
 		for _, f := range w.stateFiles() {
 			if !before[f] && strings.HasSuffix(f, ".json") {
-				return strings.TrimSuffix(strings.TrimPrefix(f, "creation-"), ".json"), end
+				return strings.TrimSuffix(strings.TrimPrefix(f, "creation-"), ".json"), ended
 			}
 		}
 	}

@@ -139,7 +139,7 @@ func (w *world) stormCancel(path, kind string) bool {
 		return false
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode != 200 {
+	if resp.StatusCode != http.StatusOK {
 		return false // something else runs
 	}
 	events := newLines(resp.Body)

@@ -365,7 +365,7 @@ func TestRaw(t *testing.T) {
 		"other dots":         {"GET /backup/%2e%2e/creation/status HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", "404"},
 		"a NUL":              {"GET /backup/1_%00/creation/status HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", "404"},
 	} {
-		conn, err := net.DialTimeout("tcp", addr, 5*time.Second)
+		conn, err := (&net.Dialer{Timeout: 5 * time.Second}).DialContext(t.Context(), "tcp", addr)
 		if err != nil {
 			t.Fatal(err)
 		}

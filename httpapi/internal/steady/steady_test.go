@@ -48,6 +48,7 @@ func readDir(ctx context.Context, v source.View, path string) error {
 				_, err = io.Copy(io.Discard, f)
 				err = errors.Join(err, f.Close())
 			}
+		default: // nothing to read
 		}
 		if err != nil {
 			return err
