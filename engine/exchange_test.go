@@ -21,7 +21,7 @@ func TestNoExchangeForAPart(t *testing.T) {
 	second := write(t, map[string][]byte{"small": nil})
 	id := backUp(t, r, source.Dir(dir), engine.BackupOptions{}).Snapshot.ID
 	two := backUp(t, r, source.Join(source.Dir(dir), source.Dir(second)), engine.BackupOptions{}).Snapshot
-	var largest, size = "", 0
+	largest, size := "", 0
 	for key, data := range objects(t, b) {
 		if strings.HasPrefix(string(key), string(layout.Packs)) && len(data) > size {
 			largest, size = string(key), len(data)
