@@ -31,7 +31,7 @@ func TestKillAny(t *testing.T) {
 		}
 		l.settle()
 	}
-	killed, tried, want := 0, 0, rounds(t, 6, 50, 1000)
+	killed, tried, want := 0, 0, rounds(t, 6, 20, 1000)
 	for ; killed < want && tried < 10*want; tried++ {
 		s := steps[tried%len(steps)]
 		moment := l.someMoment(took[s.name])
