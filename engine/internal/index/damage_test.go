@@ -336,3 +336,25 @@ func TestWrongValueIsAMiss(t *testing.T) {
 		t.Errorf("Reset() = %v, Damaged() = %v", err, x.Damaged())
 	}
 }
+
+// TestCloseWithoutDirectory: an index whose directory somebody removes is
+// closed without waiting for Badger, which tries for ever to write there.
+func TestCloseWithoutDirectory(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "index")
+	x, err := Open(Options{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustInsert(t, x, entries(0, 1000))
+	if err := os.RemoveAll(dir); err != nil {
+		t.Skip(err) // Windows keeps open files
+	}
+	begin := time.Now()
+	if err := x.Close(); !errors.Is(err, ErrDamaged) {
+		t.Errorf("Close = %v, want ErrDamaged", err)
+	}
+	if took := time.Since(begin); took > time.Minute {
+		t.Errorf("Close took %v", took)
+	}
+}

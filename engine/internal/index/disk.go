@@ -303,6 +303,11 @@ func (d *disk) close() error {
 	if d.db == nil {
 		return nil
 	}
+	if _, err := os.Lstat(d.path(d.gen)); errors.Is(err, os.ErrNotExist) {
+		// Badger would try for ever to write its last table.
+		d.abandon()
+		return fmt.Errorf("%w: its directory was removed", ErrDamaged)
+	}
 	if d.inserted.Load() >= bulk {
 		// Only saves work at the next open, so its error does not matter.
 		_ = bounded(flattenTimeout, func() error { return d.db.Flatten(1) })
