@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 )
 
@@ -18,9 +19,18 @@ const (
 	opFirst     op = "first"
 	opUnchanged op = "unchanged"
 	opChanged   op = "changed"
+	opHistory   op = "history" // all backups of a history but the first
+	opDelete    op = "delete"
+	opCollect   op = "collect"
 	opRestore   op = "restore"
 	opCheck     op = "check"
 )
+
+// ops are all operations. Restore and check come last: they show that the
+// collection took nothing that is needed.
+func ops() []op {
+	return []op{opInit, opFirst, opUnchanged, opChanged, opHistory, opDelete, opCollect, opRestore, opCheck}
+}
 
 // settle is how long a data set is left alone before it is backed up: what
 // changed just before a backup must be read again by the next one, since the
@@ -31,34 +41,43 @@ const settle = 2500 * time.Millisecond
 // several times as expensive to create files, for whoever comes next.
 const forget = 40 * time.Second
 
-// fewFiles is the scale below which so few files were deleted that it does not
-// matter.
-const fewFiles = 0.01
+// Below these scales so few files were deleted that it does not matter, and no
+// figure means anything.
+const (
+	fewFiles = 0.01
+	noFigure = 0.003
+)
 
 // A bencher measures tools with data sets.
 type bencher struct {
 	opts    options
-	scratch string
+	dir     string
+	state   *state
 	tools   []tool
 	say     func(format string, args ...any)
-	results []result
 	removed time.Time // when trees of many files were removed last
 }
 
-// bench makes the scratch directory, measures, prints and cleans up.
+// bench makes the working directory, measures, prints and cleans up.
 func bench(ctx context.Context, o options, stdout, stderr io.Writer) (err error) {
-	scratch, err := os.MkdirTemp(o.dir, "cairnbench-")
-	if err != nil {
+	dir := o.dir
+	if dir == "" {
+		if dir, err = os.MkdirTemp("", "cairnbench-"); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, removeAll(dir)) }()
+	} else if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	if o.keep {
-		defer func() { _, _ = fmt.Fprintln(stderr, "everything is left in", scratch) }() // a courtesy
-	} else {
-		defer func() { err = errors.Join(err, removeAll(scratch)) }()
+	if dir, err = filepath.Abs(dir); err != nil {
+		return err
 	}
-	b := &bencher{opts: o, scratch: scratch, say: func(format string, args ...any) {
+	b := &bencher{opts: o, dir: dir, say: func(format string, args ...any) {
 		_, _ = fmt.Fprintf(stderr, format+"\n", args...) // progress, for who watches
 	}}
+	if b.state, err = loadState(dir, o); err != nil {
+		return err
+	}
 	if err := b.findTools(ctx); err != nil {
 		return err
 	}
@@ -67,7 +86,7 @@ func bench(ctx context.Context, o options, stdout, stderr io.Writer) (err error)
 			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
-	r := newReport(o, machine(ctx, b.tools), b.results)
+	r := newReport(o, machine(ctx, b.tools), b.state.Results)
 	if o.json {
 		return r.writeJSON(stdout)
 	}
@@ -77,7 +96,7 @@ func bench(ctx context.Context, o options, stdout, stderr io.Writer) (err error)
 // findTools prepares the tools that were asked for and are installed.
 func (b *bencher) findTools(ctx context.Context) error {
 	for _, name := range b.opts.tools {
-		t, err := findTool(ctx, name, b.opts, b.scratch)
+		t, err := findTool(ctx, name, b.opts, b.dir)
 		if errors.Is(err, errNotInstalled) {
 			b.say("%s is left out: %v", name, err)
 			continue
@@ -93,144 +112,209 @@ func (b *bencher) findTools(ctx context.Context) error {
 	return nil
 }
 
-// measureSet makes a data set and measures every round with it.
+// data is where the data set lies.
+func (b *bencher) data() string { return filepath.Join(b.dir, "data") }
+
+// measureSet measures every round with a data set.
 func (b *bencher) measureSet(ctx context.Context, s set) (err error) {
-	data := filepath.Join(b.scratch, "data")
-	b.say("%s: making the data set", s.name)
-	defer func() {
-		if !b.opts.keep {
-			err = errors.Join(err, removeAll(data))
-		}
-	}()
-	if err := os.Mkdir(data, 0o755); err != nil {
-		return err
+	rounds := b.opts.rounds
+	if s.steps > 1 {
+		rounds = 1 // it is long enough
 	}
-	if err := s.make(ctx, data); err != nil {
-		return err
-	}
-	for round := range b.opts.rounds {
-		if err := b.measureRound(ctx, s, data, round); err != nil {
+	for round := range rounds {
+		if err := b.measureRound(ctx, s, round); err != nil {
 			return fmt.Errorf("round %d: %w", round+1, err)
 		}
 	}
-	return nil
+	if b.opts.until != "" {
+		return nil // to go on with
+	}
+	b.state.Data = dataState{Made: b.state.Data.Made}
+	return errors.Join(b.state.save(), removeAll(b.data()))
 }
 
 // measureRound measures every operation once, the tools taking turns.
-func (b *bencher) measureRound(ctx context.Context, s set, data string, round int) (err error) {
-	r := &benchRound{bencher: b, set: s, data: data, round: round}
+func (b *bencher) measureRound(ctx context.Context, s set, round int) (err error) {
+	r := &benchRound{bencher: b, set: s, round: round, ops: s.ops}
+	if i := slices.Index(s.ops, b.opts.until); i >= 0 {
+		r.ops = s.ops[:i+1]
+	}
 	for i := range b.tools {
 		// The first of one round is the last of the next.
 		t := b.tools[(i+round)%len(b.tools)]
-		place, err := newPlace(b.scratch, t.name())
-		if err != nil {
-			return err
+		if s.steps > 1 && isFloor(t) {
+			continue // no history of their own
 		}
-		r.turns = append(r.turns, turn{tool: t, place: place})
-	}
-	defer func() { err = errors.Join(err, r.clean()) }()
-	if err := wait(ctx, settle); err != nil {
-		return err
-	}
-	for _, o := range []op{opInit, opFirst, opUnchanged} {
-		if err := r.measure(ctx, o); err != nil {
-			return err
+		name := chain(s.name, round+1, t.name())
+		if b.state.Chains[name].Ops < len(r.ops) {
+			r.turns = append(r.turns, turn{tool: t, chain: name, place: place{filepath.Join(b.dir, name)}})
 		}
 	}
-	if err := s.change(ctx, data, round); err != nil {
+	if len(r.turns) == 0 {
+		return nil // all is measured
+	}
+	if err := r.prepare(ctx); err != nil {
 		return err
 	}
-	if err := wait(ctx, settle); err != nil {
-		return err
-	}
-	if err := r.measure(ctx, opChanged); err != nil {
-		return err
-	}
-	pause := forget
-	if b.opts.scale < fewFiles {
-		pause = 0
-	}
-	if err := wait(ctx, pause-time.Since(b.removed)); err != nil {
-		return err
-	}
-	for _, o := range []op{opRestore, opCheck} {
-		if err := r.measure(ctx, o); err != nil {
+	for i, o := range r.ops {
+		if err := r.all(ctx, i, o); err != nil {
 			return err
 		}
 	}
-	return nil
+	if len(r.ops) < len(s.ops) {
+		return nil
+	}
+	return r.clean()
 }
 
 // A benchRound is one round of one data set.
 type benchRound struct {
 	*bencher
 	set   set
-	data  string
 	round int
+	ops   []op
 	turns []turn
 }
 
 // A turn is a tool and where it works.
 type turn struct {
 	tool  tool
+	chain string
 	place place
+}
+
+// base returns how often the data was changed before this round.
+func (r *benchRound) base() int { return r.round * r.set.steps }
+
+// prepare brings the data and the places to where the turns can begin or go on.
+func (r *benchRound) prepare(ctx context.Context) error {
+	change := slices.IndexFunc(r.set.ops, func(o op) bool { return o == opChanged || o == opHistory })
+	need := r.base() + r.set.steps
+	for _, t := range r.turns {
+		if r.state.Chains[t.chain].Ops <= change {
+			need = r.base()
+		}
+	}
+	if d := r.state.Data; d.Set != r.set.name || d.Changes > need {
+		need = r.base()
+		if err := r.make(ctx); err != nil {
+			return err
+		}
+	}
+	for _, t := range r.turns {
+		p := r.state.Chains[t.chain]
+		if p.Ops > 0 && p.Made == r.state.Data.Made {
+			continue
+		}
+		r.state.drop(t.chain)
+		if err := removeAll(t.place.dir); err != nil {
+			return err
+		}
+		if _, err := newPlace(t.place.dir); err != nil {
+			return err
+		}
+		r.state.Chains[t.chain] = progress{Made: r.state.Data.Made}
+	}
+	return r.changeTo(ctx, need)
+}
+
+// make makes the data set anew.
+func (r *benchRound) make(ctx context.Context) error {
+	r.say("%s: making the data set", r.set.name)
+	made := r.state.Data.Made + 1
+	r.state.Data = dataState{Made: made}
+	if err := errors.Join(r.state.save(), removeAll(r.data()), os.Mkdir(r.data(), 0o755)); err != nil {
+		return err
+	}
+	if err := r.set.make(ctx, r.data()); err != nil {
+		return err
+	}
+	r.state.Data = dataState{Set: r.set.name, Made: made}
+	return errors.Join(r.state.save(), r.settle(ctx))
+}
+
+// changeTo changes the data until it was changed n times.
+func (r *benchRound) changeTo(ctx context.Context, n int) error {
+	if r.state.Data.Changes >= n {
+		return nil
+	}
+	for r.state.Data.Changes < n {
+		if err := r.change(ctx); err != nil {
+			return err
+		}
+	}
+	return errors.Join(r.state.save(), r.settle(ctx))
+}
+
+// settle leaves the data alone for a while.
+func (r *benchRound) settle(ctx context.Context) error {
+	if r.opts.scale < noFigure {
+		return nil
+	}
+	return wait(ctx, settle)
+}
+
+// change changes the data once. Until the state is saved it is of no use to
+// another run.
+func (r *benchRound) change(ctx context.Context) error {
+	d := r.state.Data
+	r.state.Data = dataState{Made: d.Made}
+	if err := r.state.save(); err != nil {
+		return err
+	}
+	if err := r.set.change(ctx, r.data(), d.Changes); err != nil {
+		return err
+	}
+	d.Changes++
+	r.state.Data = d
+	return nil
+}
+
+// all lets each tool do operation i, unless it has.
+func (r *benchRound) all(ctx context.Context, i int, o op) error {
+	var turns []turn
+	for _, t := range r.turns {
+		if r.state.Chains[t.chain].Ops == i {
+			turns = append(turns, t)
+		}
+	}
+	if len(turns) == 0 {
+		return nil
+	}
+	switch o {
+	case opHistory:
+		return r.history(ctx, turns)
+	case opChanged:
+		if err := r.changeTo(ctx, r.base()+1); err != nil {
+			return err
+		}
+	case opRestore:
+		pause := forget
+		if r.opts.scale < fewFiles {
+			pause = 0
+		}
+		if err := wait(ctx, pause-time.Since(r.removed)); err != nil {
+			return err
+		}
+	case opInit, opFirst, opUnchanged, opDelete, opCollect, opCheck:
+	}
+	for _, t := range turns {
+		if err := r.measure(ctx, t, o); err != nil {
+			return fmt.Errorf("%s: %s: %w", t.tool.name(), o, err)
+		}
+	}
+	return nil
 }
 
 // clean removes repositories and what was restored, so that the next round
 // finds the disk as this one did.
 func (r *benchRound) clean() error {
-	if r.opts.keep && r.round == r.opts.rounds-1 {
-		return nil
-	}
 	var errs []error
 	for _, t := range r.turns {
 		errs = append(errs, removeAll(t.place.dir))
 	}
 	r.removed = time.Now()
 	return errors.Join(errs...)
-}
-
-// measure lets each tool do one operation.
-func (r *benchRound) measure(ctx context.Context, o op) error {
-	for _, t := range r.turns {
-		before, err := size(t.place.repo())
-		if err != nil {
-			return err
-		}
-		key, err := t.tool.keyCPU(ctx, t.place, o)
-		if err != nil {
-			return fmt.Errorf("%s: key derivation: %w", t.tool.name(), err)
-		}
-		u, err := execute(ctx, t.tool.command(t.place, o, r.data))
-		if err != nil {
-			return fmt.Errorf("%s: %s: %w", t.tool.name(), o, err)
-		}
-		after, err := size(t.place.repo())
-		if err != nil {
-			return err
-		}
-		m := result{
-			Set: r.set.name, Tool: t.tool.name(), Op: o, Round: r.round + 1,
-			Wall: u.wall.Seconds(), CPU: max(0, u.cpu()-key), User: u.user.Seconds(), System: u.system.Seconds(), Key: key,
-			Peak: u.peak, Repository: after, Added: after - before,
-		}
-		r.results = append(r.results, m)
-		r.say("%s %d: %-6s %-9s %7.2f s CPU %7.2f s wall %5d MiB", r.set.name, m.Round, m.Tool, o, m.CPU, m.Wall, m.Peak>>20)
-		if o == opRestore {
-			if err := r.compare(ctx, t); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// compare compares what a tool restored with the source. It stays, see forget.
-func (r *benchRound) compare(ctx context.Context, t turn) error {
-	if err := sameTrees(ctx, r.data, t.place.restored()); err != nil {
-		return fmt.Errorf("%s restored something else: %w", t.tool.name(), err)
-	}
-	return nil
 }
 
 // wait returns after d, or when ctx ends.

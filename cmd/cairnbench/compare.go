@@ -9,19 +9,21 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 )
 
 // sameTrees returns an error that names the first difference between two
 // directories: names, kinds, permissions, times of files, targets of links,
-// content.
-func sameTrees(ctx context.Context, want, got string) error {
-	c := &comparer{want: want, got: got, a: make([]byte, 256<<10), b: make([]byte, 256<<10)}
+// content. Times may differ by less than precision, for who keeps no more.
+func sameTrees(ctx context.Context, want, got string, precision time.Duration) error {
+	c := &comparer{want: want, got: got, precision: precision, a: make([]byte, 256<<10), b: make([]byte, 256<<10)}
 	return c.dir(ctx, ".")
 }
 
 // A comparer compares two trees. It holds one directory a level in memory.
 type comparer struct {
 	want, got string
+	precision time.Duration
 	a, b      []byte
 }
 
@@ -70,7 +72,7 @@ func (c *comparer) entry(ctx context.Context, path string) error {
 		return c.link(path)
 	case want.Size() != got.Size():
 		return fmt.Errorf("%s has %d bytes, want %d", path, got.Size(), want.Size())
-	case !want.ModTime().Equal(got.ModTime()):
+	case want.ModTime().Sub(got.ModTime()).Abs() >= max(1, c.precision):
 		return fmt.Errorf("%s is of %v, want %v", path, got.ModTime(), want.ModTime())
 	case want.Mode().IsRegular():
 		return c.file(ctx, path)

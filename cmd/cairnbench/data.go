@@ -97,19 +97,19 @@ func (s manySet) make(ctx context.Context, dir string) error {
 	return nil
 }
 
-// A mixedSet is some large files, 16 units together: five of what cannot be
+// A bigSet is some large files, 16 units together: five of what cannot be
 // compressed, five of text, two of numbers, and a copy of two units of each of
 // the first two, shifted by some bytes.
-type mixedSet struct{ unit int64 }
+type bigSet struct{ unit int64 }
 
-func (s mixedSet) make(ctx context.Context, dir string) error {
+func (s bigSet) make(ctx context.Context, dir string) error {
 	u := s.unit
 	return errors.Join(
-		writeFile(ctx, filepath.Join(dir, "random.bin"), 5*u, newRandom("mixed random", 0).Bytes),
-		writeFile(ctx, filepath.Join(dir, "text.log"), 5*u, newRandom("mixed text", 0).Text),
-		writeFile(ctx, filepath.Join(dir, "numbers.dat"), 2*u, newRandom("mixed numbers", 0).numbers),
-		shifted(ctx, filepath.Join(dir, "random.copy"), 2*u, newRandom("mixed random", 0).Bytes),
-		shifted(ctx, filepath.Join(dir, "text.copy"), 2*u, newRandom("mixed text", 0).Text),
+		writeFile(ctx, filepath.Join(dir, "random.bin"), 5*u, newRandom("big random", 0).Bytes),
+		writeFile(ctx, filepath.Join(dir, "text.log"), 5*u, newRandom("big text", 0).Text),
+		writeFile(ctx, filepath.Join(dir, "numbers.dat"), 2*u, newRandom("big numbers", 0).numbers),
+		shifted(ctx, filepath.Join(dir, "random.copy"), 2*u, newRandom("big random", 0).Bytes),
+		shifted(ctx, filepath.Join(dir, "text.copy"), 2*u, newRandom("big text", 0).Text),
 	)
 }
 
@@ -137,8 +137,8 @@ func shifted(ctx context.Context, path string, n int64, fill func(p []byte)) err
 }
 
 // change overwrites 64 KiB at ten places of each file, and makes one longer.
-func (s mixedSet) change(ctx context.Context, dir string, round int) error {
-	r := newRandom("change mixed", round)
+func (s bigSet) change(ctx context.Context, dir string, round int) error {
+	r := newRandom("change big", round)
 	for _, name := range []string{"random.bin", "text.log", "numbers.dat"} {
 		err := changeFile(filepath.Join(dir, name), func(f *os.File) error {
 			for range 10 {
@@ -168,8 +168,9 @@ const pageSize = 4096
 // A dbSet is one file of pages as SQLite lays them out: a header, pointers to
 // cells, zeros in the free space, and the cells from the end of the page down.
 type dbSet struct {
-	pages   int64
-	updates int // pages that change in a round
+	pages int64
+	// What changes, scattered: rows, or else whole pages.
+	rows, updates int64
 }
 
 const dbName = "app.db"
@@ -209,32 +210,66 @@ func (r *random) page(p []byte, number uint32) {
 	binary.BigEndian.PutUint16(p[5:], uint16(top&0xffff)) //nolint:gosec // masked
 }
 
-// change writes scattered pages anew, and the first, in which SQLite counts.
-func (s dbSet) change(_ context.Context, dir string, round int) error {
+// change updates scattered rows, or whole pages, and the first page, in which
+// SQLite counts.
+func (s dbSet) change(ctx context.Context, dir string, round int) error {
 	r := newRandom("change db", round)
 	return changeFile(filepath.Join(dir, dbName), func(f *os.File) error {
 		p := make([]byte, pageSize)
-		for _, n := range append([]int64{0}, scattered(r, s.updates, s.pages)...) {
+		r.page(p, 1)
+		if _, err := f.WriteAt(p, 0); err != nil {
+			return err
+		}
+		for _, n := range scattered(r, s.updates, s.pages) {
 			r.page(p, uint32(n+1)) //nolint:gosec // at most 2^32 pages
 			if _, err := f.WriteAt(p, n*pageSize); err != nil {
 				return err
 			}
 		}
-		return nil
+		for _, n := range scattered(r, s.rows, s.pages*rowsPerPage) {
+			if err := r.updateRow(f, n); err != nil {
+				return err
+			}
+		}
+		return context.Cause(ctx)
 	})
 }
 
-// A sparseSet is one large file, most of it holes: a disk image.
-type sparseSet struct{ size, data int64 }
+// rowsPerPage is how many rows a page has at the least, almost always.
+const rowsPerPage = 16
+
+// updateRow writes the text of a row anew; a page with fewer rows stays.
+func (r *random) updateRow(f *os.File, row int64) error {
+	p := make([]byte, pageSize)
+	at := row / rowsPerPage * pageSize
+	if _, err := f.ReadAt(p, at); err != nil {
+		return err
+	}
+	cell := int(row % rowsPerPage)
+	if cell >= int(binary.BigEndian.Uint16(p[3:])) {
+		return nil
+	}
+	end := len(p)
+	if cell > 0 {
+		end = int(binary.BigEndian.Uint16(p[8+2*(cell-1):]))
+	}
+	begin := int(binary.BigEndian.Uint16(p[8+2*cell:])) + 24 // the number and the key stay
+	r.Text(p[begin:end])
+	_, err := f.WriteAt(p[begin:end], at+int64(begin))
+	return err
+}
+
+// A vmSet is one large file, most of it holes: a disk image.
+type vmSet struct{ size, data int64 }
 
 const (
-	sparseName = "disk.img"
-	// sparseRuns is in how many places the data lies.
-	sparseRuns = 64
+	vmName = "disk.img"
+	// vmRuns is in how many places the data lies.
+	vmRuns = 64
 )
 
-func (s sparseSet) make(ctx context.Context, dir string) (err error) {
-	f, err := os.Create(filepath.Join(dir, sparseName))
+func (s vmSet) make(ctx context.Context, dir string) (err error) {
+	f, err := os.Create(filepath.Join(dir, vmName))
 	if err != nil {
 		return err
 	}
@@ -242,8 +277,8 @@ func (s sparseSet) make(ctx context.Context, dir string) (err error) {
 	if err := f.Truncate(s.size); err != nil {
 		return err
 	}
-	r := newRandom("sparse", 0)
-	for i := range int64(sparseRuns) {
+	r := newRandom("vm", 0)
+	for i := range int64(vmRuns) {
 		fill := r.Bytes
 		if i%2 == 0 {
 			fill = r.Text
@@ -256,16 +291,16 @@ func (s sparseSet) make(ctx context.Context, dir string) (err error) {
 }
 
 // run returns where the data of that number lies.
-func (s sparseSet) run(i int64) place64 {
-	at := s.size / sparseRuns * i
-	return place64{at - at%pageSize, s.data / sparseRuns}
+func (s vmSet) run(i int64) place64 {
+	at := s.size / vmRuns * i
+	return place64{at - at%pageSize, s.data / vmRuns}
 }
 
 // change overwrites an eighth of every eighth run.
-func (s sparseSet) change(ctx context.Context, dir string, round int) error {
-	r := newRandom("change sparse", round)
-	return changeFile(filepath.Join(dir, sparseName), func(f *os.File) error {
-		for i := r.Int64N(8); i < sparseRuns; i += 8 {
+func (s vmSet) change(ctx context.Context, dir string, round int) error {
+	r := newRandom("change vm", round)
+	return changeFile(filepath.Join(dir, vmName), func(f *os.File) error {
+		for i := r.Int64N(8); i < vmRuns; i += 8 {
 			where := s.run(i)
 			where.n /= 8
 			if err := fillAt(ctx, f, where, r.Bytes); err != nil {

@@ -3,16 +3,21 @@
 //
 //	go run ./cmd/cairnbench                          # every data set, a tenth of its size
 //	go run ./cmd/cairnbench --only src,db --scale 1  # two of them, whole
+//	go run ./cmd/cairnbench --dir /mnt/bench --tools borg --until first
 //
-// It makes each data set from a seed in a scratch directory, and then lets the
-// tools take turns, operation by operation: init, a first backup, one of
-// unchanged data, one after a change, a restore, and a check of every byte. Each
-// restore is compared with the source, byte for byte. What counts is CPU
-// seconds: wall time depends on what else the machine does.
+// It makes each data set from a seed, and then lets the tools take turns,
+// operation by operation: init, a first backup, one of unchanged data, one after
+// a change, deleting all snapshots but the newest, collecting what they alone
+// needed, a restore, and a check of every byte. Each restore is compared with
+// the source, byte for byte. What counts is CPU seconds: wall time depends on
+// what else the machine does.
 //
 // A key file opens Cairn's repository, so that no time goes into stretching a
-// passphrase. From restic's CPU time that of a minimal command is subtracted,
-// which is little else than stretching the passphrase.
+// passphrase. From the CPU time of the others that of a minimal command is
+// subtracted, which is little else than stretching the passphrase.
+//
+// With --dir a run that was interrupted goes on where it was, and --tools and
+// --until do a part of it: the next run with the same --dir does the rest.
 package main
 
 import (
@@ -37,6 +42,13 @@ func main() {
 
 // run is the whole program. It returns the exit code: 0 done, 1 failed, 2 usage.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	if len(args) > 0 && args[0] == kernelArg {
+		if err := runKernel(ctx, args[1:]); err != nil {
+			_, _ = fmt.Fprintln(stderr, "cairnbench:", err) // nowhere left to complain
+			return 1
+		}
+		return 0
+	}
 	o, err := parse(args, stderr)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
@@ -55,38 +67,53 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 // options are what the command line says.
 type options struct {
 	dir      string
-	cairn    string
+	paths    map[string]string // of tools, by their names
 	scale    float64
 	rounds   int
+	backups  int // of a history
 	sets     []string
 	tools    []string
+	until    op
 	noGoroot bool
-	keep     bool
 	json     bool
 }
 
 func parse(args []string, stderr io.Writer) (options, error) {
-	var o options
-	var only, tools string
+	o := options{paths: make(map[string]string)}
+	var only, tools, until string
 	f := flag.NewFlagSet("cairnbench", flag.ContinueOnError)
 	f.SetOutput(stderr)
-	f.StringVar(&o.dir, "dir", "", "make everything in a new directory under `DIR` (default: the system's place for temporary files)")
-	f.StringVar(&o.cairn, "cairn", "", "measure the cairn at `PATH` (default: built from this checkout)")
+	f.StringVar(&o.dir, "dir", "", "work in `DIR`, and go on where an earlier run in it ended (default: a directory for temporary files, which is removed)")
+	for _, name := range toolNames() {
+		if name == "kernels" {
+			continue
+		}
+		usage := "measure the " + name + " at `PATH` (default: that of the search path)"
+		if name == "cairn" {
+			usage = "measure the cairn at `PATH` (default: built from this checkout)"
+		}
+		f.Func(name, usage, func(path string) error { o.paths[name] = path; return nil })
+	}
 	f.Float64Var(&o.scale, "scale", 0.1, "size of the data sets; 1 is the full size")
 	f.IntVar(&o.rounds, "rounds", 3, "how often everything is measured, with new repositories; medians are shown")
-	f.StringVar(&only, "only", strings.Join(setNames(), ","), "comma-separated data sets")
+	f.StringVar(&only, "only", strings.Join(defaultSets(), ","), "comma-separated data sets of "+strings.Join(setNames(), ", "))
 	f.StringVar(&tools, "tools", strings.Join(toolNames(), ","), "comma-separated tools")
 	f.BoolVar(&o.noGoroot, "no-goroot", false, "generate the source tree instead of copying that of the Go toolchain")
-	f.BoolVar(&o.keep, "keep", false, "leave data sets and repositories where they are")
+	f.IntVar(&o.backups, "history", 100, "how many backups the set history has")
+	f.StringVar(&until, "until", "", "end after this `operation`, to go on another time: needs --dir")
 	f.BoolVar(&o.json, "json", false, "print JSON: every single measurement and the medians")
 	if err := f.Parse(args); err != nil {
 		return o, err
 	}
+	o.until = op(until)
 	o.sets, o.tools = strings.Split(only, ","), strings.Split(tools, ",")
 	return o, errors.Join(
 		check(f.NArg() == 0, "unexpected argument %q", f.Arg(0)),
 		check(o.scale > 0 && o.scale <= 100, "--scale must lie above 0 and at most at 100"),
 		check(o.rounds > 0, "--rounds must be at least 1"),
+		check(o.backups > 2, "--history must be at least 3"),
+		check(until == "" || slices.Contains(ops(), o.until), "no operation %q", until),
+		check(until == "" || o.dir != "", "--until needs --dir"),
 		known("data set", o.sets, setNames()),
 		known("tool", o.tools, toolNames()),
 	)

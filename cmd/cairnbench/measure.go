@@ -15,14 +15,22 @@ import (
 // A usage is what a process cost.
 type usage struct {
 	wall, user, system time.Duration
-	peak               int64 // resident memory at its highest, bytes; 0 where the system does not tell
+	peak               int64  // resident memory at its highest, bytes; 0 where the system does not tell
+	out                []byte // the last of what it printed
+}
+
+// plus returns what two processes cost, one after the other.
+func (u usage) plus(more usage) usage {
+	u.wall, u.user, u.system = u.wall+more.wall, u.user+more.user, u.system+more.system
+	u.peak, u.out = max(u.peak, more.peak), more.out
+	return u
 }
 
 // cpu returns the CPU seconds.
 func (u usage) cpu() float64 { return (u.user + u.system).Seconds() }
 
 // maxOutput bounds what is kept of a command's output, in bytes.
-const maxOutput = 4 << 10
+const maxOutput = 64 << 10
 
 // execute runs a command to its end, or kills it when ctx ends. The error
 // holds what the command said last.
@@ -30,20 +38,20 @@ const maxOutput = 4 << 10
 // On Linux the peak of a process counts from before its exec, when it still was
 // this one: this program must stay small.
 func execute(ctx context.Context, cmd *exec.Cmd) (usage, error) {
-	var out tail
-	cmd.Stdout, cmd.Stderr = &out, &out
+	var out, complaints tail
+	cmd.Stdout, cmd.Stderr = &out, &complaints
 	begin := time.Now()
 	if err := cmd.Start(); err != nil {
 		return usage{}, err
 	}
 	stop := context.AfterFunc(ctx, func() { _ = cmd.Process.Kill() }) // it may have ended by itself
 	err := cmd.Wait()
-	u := usage{wall: time.Since(begin), user: cmd.ProcessState.UserTime(), system: cmd.ProcessState.SystemTime(), peak: peak(cmd.ProcessState)}
+	u := usage{wall: time.Since(begin), user: cmd.ProcessState.UserTime(), system: cmd.ProcessState.SystemTime(), peak: peak(cmd.ProcessState), out: out.Bytes()}
 	if !stop() {
 		return u, context.Cause(ctx)
 	}
 	if err != nil {
-		return u, fmt.Errorf("%w\n%s", err, out.Bytes())
+		return u, fmt.Errorf("%w\n%s%s", err, out.Bytes(), complaints.Bytes())
 	}
 	return u, nil
 }

@@ -31,6 +31,9 @@ type result struct {
 	Peak       int64 `json:"peak"`       // resident memory at its highest, bytes
 	Repository int64 `json:"repository"` // afterwards, bytes
 	Added      int64 `json:"added"`      // to the repository, bytes
+
+	Requests  *int64 `json:"requests,omitempty"`  // to the store, where the tool reports them
+	Meanwhile int    `json:"meanwhile,omitempty"` // backups that another process published during a collection
 }
 
 // A summary is what the rounds of one operation say.
@@ -41,12 +44,16 @@ type summary struct {
 
 	Wall float64 `json:"wall"` // median, seconds
 	CPU  float64 `json:"cpu"`  // median, seconds
-	// Ratio is the CPU of the first tool by that of this one: the median over
+	// Ratio is the CPU of Cairn by that of this tool: the median over
 	// the rounds. 0 where there is no such figure.
 	Ratio      float64 `json:"ratio"`
 	Peak       int64   `json:"peak"`       // highest, bytes
 	Repository int64   `json:"repository"` // median, bytes
 	Added      int64   `json:"added"`      // median, bytes
+
+	Key       float64 `json:"key"`                 // median, seconds, not in CPU
+	Requests  *int64  `json:"requests,omitempty"`  // of the last round
+	Meanwhile int     `json:"meanwhile,omitempty"` // of the last round
 }
 
 // A report is everything that is printed.
@@ -58,12 +65,14 @@ type report struct {
 	Rounds  int               `json:"rounds"`
 	Results []result          `json:"results"`
 	Summary []summary         `json:"summary"`
+	Bounds  []bound           `json:"bounds"`
 }
 
 func newReport(o options, machine map[string]string, results []result) report {
+	lines := summarize(results)
 	return report{
-		Schema: 1, Time: time.Now().UTC().Truncate(time.Second), Machine: machine,
-		Scale: o.scale, Rounds: o.rounds, Results: results, Summary: summarize(results),
+		Schema: 2, Time: time.Now().UTC().Truncate(time.Second), Machine: machine,
+		Scale: o.scale, Rounds: o.rounds, Results: results, Summary: lines, Bounds: bounds(lines),
 	}
 }
 
@@ -74,31 +83,32 @@ func summarize(results []result) []summary {
 		if first.Round != 1 {
 			continue
 		}
-		var wall, cpu, ratio, repository, added []float64
+		var wall, cpu, ratio, repository, added, key []float64
 		s := summary{Set: first.Set, Tool: first.Tool, Op: first.Op}
 		for _, r := range results {
 			if r.Set != s.Set || r.Tool != s.Tool || r.Op != s.Op {
 				continue
 			}
-			wall, cpu = append(wall, r.Wall), append(cpu, r.CPU)
+			wall, cpu, key = append(wall, r.Wall), append(cpu, r.CPU), append(key, r.Key)
 			repository, added = append(repository, float64(r.Repository)), append(added, float64(r.Added))
 			s.Peak = max(s.Peak, r.Peak)
+			s.Requests, s.Meanwhile = r.Requests, r.Meanwhile
 			if base := baseOf(results, r); base != nil && r.CPU > 0 {
 				ratio = append(ratio, base.CPU/r.CPU)
 			}
 		}
-		s.Wall, s.CPU, s.Ratio = median(wall), median(cpu), median(ratio)
+		s.Wall, s.CPU, s.Key, s.Ratio = median(wall), median(cpu), median(key), median(ratio)
 		s.Repository, s.Added = int64(median(repository)), int64(median(added))
 		all = append(all, s)
 	}
 	return all
 }
 
-// baseOf returns what the first tool needed for the same, in the same round;
-// nil if r is of the first tool.
+// baseOf returns what Cairn needed for the same, in the same round;
+// nil if r is Cairn's.
 func baseOf(results []result, r result) *result {
 	for i, b := range results {
-		if b.Tool == results[0].Tool && b.Tool != r.Tool && b.Set == r.Set && b.Op == r.Op && b.Round == r.Round {
+		if b.Tool == firstTool && b.Tool != r.Tool && b.Set == r.Set && b.Op == r.Op && b.Round == r.Round {
 			return &results[i]
 		}
 	}
@@ -137,29 +147,25 @@ func (r report) writeText(w io.Writer) error {
 	row := func(cells ...string) {
 		_, _ = fmt.Fprintf(t, "| %s\t|\n", strings.Join(cells, "\t| ")) // Flush tells
 	}
-	row("set", "operation", "tool", "CPU s", "ratio", "wall s", "peak MiB", "repository MiB", "added MiB")
-	row("---", "---", "---", "--:", "--:", "--:", "--:", "--:", "--:")
+	row("set", "operation", "tool", "CPU s", "ratio", "key s", "wall s", "peak MiB", "repository MiB", "added MiB", "requests")
+	row("---", "---", "---", "--:", "--:", "--:", "--:", "--:", "--:", "--:", "--:")
 	for _, s := range r.Summary {
-		ratio := ""
+		ratio, asked := "", ""
+		if s.Requests != nil {
+			asked = fmt.Sprint(*s.Requests)
+		}
 		if s.Ratio > 0 {
 			ratio = fmt.Sprintf("%.2f", s.Ratio)
 		}
-		row(s.Set, string(s.Op), s.Tool, fmt.Sprintf("%.2f", s.CPU), ratio, fmt.Sprintf("%.2f", s.Wall),
-			mib(s.Peak, 0), mib(s.Repository, 1), mib(s.Added, 2))
+		row(s.Set, string(s.Op), s.Tool, fmt.Sprintf("%.2f", s.CPU), ratio, fmt.Sprintf("%.2f", s.Key), fmt.Sprintf("%.2f", s.Wall),
+			mib(s.Peak, 0), mib(s.Repository, 1), mib(s.Added, 2), asked)
 	}
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	_, _ = fmt.Fprintf(b, "\nCPU: user and system seconds, key derivation left out; medians of the rounds. Ratio: the CPU of %s by that of the tool.\n", //
-		r.first()) // Flush tells
+	r.writeBounds(b)
+	_, _ = fmt.Fprintln(b, "\nCPU: user and system seconds, key derivation (key) left out; medians of the rounds. Ratio: the CPU of cairn by that of the tool.") // Flush tells
 	return b.Flush()
-}
-
-func (r report) first() string {
-	if len(r.Results) == 0 {
-		return "the first tool"
-	}
-	return r.Results[0].Tool
 }
 
 func mib(n int64, digits int) string {

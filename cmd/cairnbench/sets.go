@@ -12,40 +12,73 @@ import (
 )
 
 // A set is a data set: how it is made in an empty directory, and what changes
-// in it in each round. Both follow from the seed alone.
+// in it, the n-th time from 0. Both follow from the seed alone.
 type set struct {
-	name   string
-	make   func(ctx context.Context, dir string) error
-	change func(ctx context.Context, dir string, round int) error
+	name    string
+	make    func(ctx context.Context, dir string) error
+	change  func(ctx context.Context, dir string, n int) error
+	ops     []op
+	steps   int // changes in a round
+	backups int // in a round
+	// doomed returns the numbers, from 1, of those of n backups that are deleted.
+	doomed func(n int) []int
 }
 
-func setNames() []string { return []string{"src", "mixed", "many", "db", "sparse"} }
+func setNames() []string { return append(defaultSets(), "history") }
+
+func defaultSets() []string { return []string{"big", "src", "many", "db", "vm"} }
 
 // newSet returns the data set of that name. Each name is one of setNames.
 func newSet(name string, o options) set {
+	s := set{name: name, steps: 1, backups: 3, doomed: allButLast}
+	s.ops = slices.DeleteFunc(ops(), func(o op) bool { return o == opHistory })
 	switch name {
 	case "src":
-		s := sourceSet{scale: o.scale, generate: o.noGoroot}
-		return set{name: name, make: s.make, change: changeFiles}
-	case "mixed":
-		s := mixedSet{unit: int64(o.scale * (1 << 30) / 16)}
-		return set{name: name, make: s.make, change: s.change}
+		s.make, s.change = sourceSet{scale: o.scale, generate: o.noGoroot}.make, changeFiles
+	case "big":
+		d := bigSet{unit: int64(o.scale * (1 << 30) / 16)}
+		s.make, s.change = d.make, d.change
 	case "many":
-		return set{name: name, make: manySet{files: int(o.scale * 500_000)}.make, change: changeFiles}
+		s.make, s.change = manySet{files: int(o.scale * 500_000)}.make, changeFiles
 	case "db":
-		s := dbSet{pages: int64(o.scale * (1 << 30) / pageSize), updates: int(max(1, o.scale*1000))}
-		return set{name: name, make: s.make, change: s.change}
-	default:
-		s := sparseSet{size: int64(o.scale * (10 << 30)), data: int64(o.scale * (2 << 30))}
-		return set{name: name, make: s.make, change: s.change}
+		pages := int64(o.scale * (1 << 30) / pageSize)
+		d := dbSet{pages: pages, rows: max(1, pages*rowsPerPage/100)}
+		s.make, s.change = d.make, d.change
+	case "vm":
+		d := vmSet{size: int64(o.scale * (10 << 30)), data: int64(o.scale * (2 << 30))}
+		s.make, s.change = d.make, d.change
+	case "history":
+		pages := int64(o.scale * (4 << 30) / pageSize)
+		d := dbSet{pages: pages, updates: max(1, pages/200)}
+		s.make, s.change = d.make, d.change
+		s.steps, s.backups, s.doomed = o.backups-1, o.backups, everyOther
+		s.ops = []op{opInit, opFirst, opHistory, opDelete, opCollect, opRestore, opCheck}
 	}
+	return s
+}
+
+func allButLast(n int) []int {
+	var all []int
+	for i := 1; i < n; i++ {
+		all = append(all, i)
+	}
+	return all
+}
+
+// everyOther leaves the last one.
+func everyOther(n int) []int {
+	var all []int
+	for i := n - 1; i > 0; i -= 2 {
+		all = append([]int{i}, all...)
+	}
+	return all
 }
 
 // newRandom returns the numbers for one part of a data set.
 func newRandom(what string, round int) *random {
 	var seed [32]byte
 	copy(seed[:], what)
-	seed[31] = byte(round)
+	seed[30], seed[31] = byte(round>>8), byte(round)
 	source := rand.NewChaCha8(seed)
 	return &random{Rand: rand.New(source), source: source}
 }
@@ -195,9 +228,9 @@ func walk(ctx context.Context, dir string, visit func(path string, e os.DirEntry
 }
 
 // scattered returns n different numbers below limit, in order.
-func scattered(r *random, n int, limit int64) []int64 {
+func scattered(r *random, n, limit int64) []int64 {
 	chosen := make(map[int64]bool, n)
-	for int64(len(chosen)) < min(int64(n), limit) {
+	for int64(len(chosen)) < min(n, limit) {
 		chosen[r.Int64N(limit)] = true
 	}
 	all := make([]int64, 0, len(chosen))
