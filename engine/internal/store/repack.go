@@ -123,10 +123,10 @@ func (r *Repacker) copyRun(ctx context.Context, src Source, run [2]int, uses []U
 			if r.plain, err = o.Open(r.plain[:0], sealed, uint64(b.Number), seal.More); err == nil {
 				err = r.add(ctx, sealedBlock{src.Number, b, birth, sealed})
 			} else {
-				err = badBlock{err}
+				err = blockError{err}
 			}
 		}
-		if bad, ok := errors.AsType[badBlock](err); ok {
+		if bad, ok := errors.AsType[blockError](err); ok {
 			return r.store.corruptAt(info, index.Place{Offset: b.Offset}, chunk.ID{}, bad.error)
 		}
 		if err != nil {
@@ -136,8 +136,8 @@ func (r *Repacker) copyRun(ctx context.Context, src Source, run [2]int, uses []U
 	return nil
 }
 
-// badBlock is what is wrong with a block that was read.
-type badBlock struct{ error }
+// blockError is what is wrong with a block that was read.
+type blockError struct{ error }
 
 // A sealedBlock is a block as it lies in a pack.
 type sealedBlock struct {

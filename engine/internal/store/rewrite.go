@@ -56,12 +56,12 @@ func (r *Repacker) rewrite(ctx context.Context, o *seal.Opener, b sealedBlock, c
 		return err
 	}
 	if a.opened, err = pack.OpenBlock(o, a.dec, a.opened[:0], b.sealed, b.block.Number, maxBlock); err != nil {
-		return badBlock{err}
+		return blockError{err}
 	}
 	rest, next := a.opened, 0
 	for i, c := range b.block.Chunks {
 		if uint64(c.Length) > uint64(len(rest)) {
-			return badBlock{fmt.Errorf("the block ends in chunk %d", i)}
+			return blockError{fmt.Errorf("the block ends in chunk %d", i)}
 		}
 		data := rest[:c.Length]
 		rest = rest[c.Length:]
@@ -70,7 +70,7 @@ func (r *Repacker) rewrite(ctx context.Context, o *seal.Opener, b sealedBlock, c
 		}
 		next++
 		if a.hash.Sum(data) != c.ID {
-			return badBlock{errors.New("the bytes do not match the chunk's name")}
+			return blockError{errors.New("the bytes do not match the chunk's name")}
 		}
 		if err := r.addChunk(ctx, b, c, data); err != nil {
 			return err
