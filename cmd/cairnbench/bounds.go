@@ -198,7 +198,10 @@ func (r report) writeBounds(w io.Writer) {
 	for _, b := range r.Bounds {
 		holds := "holds"
 		if !b.Holds {
-			holds = fmt.Sprintf("missed, %.2f times", b.Is/b.Limit)
+			holds = "missed"
+		}
+		if !b.Holds && b.Limit > 0 {
+			holds += fmt.Sprintf(", %.2f times", b.Is/b.Limit)
 		}
 		row(b.Set, b.What, fmt.Sprintf("%.2f", b.Is), fmt.Sprintf("%.2f", b.Limit), b.Unit, b.Beside, holds)
 	}

@@ -53,8 +53,9 @@ func (c cairn) commands(ctx context.Context, j job) ([]*exec.Cmd, error) {
 		}
 		return one(c.cairn(j, append([]string{"delete"}, ids...)...)), err
 	case opCollect:
-		// Both times are a day by default, and everything here is minutes old.
-		return one(c.cairn(j, "gc", "--keep-deleted", "0", "--spare", "1h")), nil
+		// Both times are a day by default, and everything here is seconds old. A
+		// backup that runs meanwhile may have to store again what it just stored.
+		return one(c.cairn(j, "gc", "--keep-deleted", "0", "--spare", "1s")), nil
 	}
 	return nil, nil
 }
