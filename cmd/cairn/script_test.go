@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/json"
@@ -150,7 +151,8 @@ func cmdLastLine(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // damage remove|flip|truncate GLOB, or damage set OFFSET BYTE GLOB, damages the
-// last file that the pattern matches.
+// last file that the pattern matches; of packs, whose names are random, the
+// largest, which holds data.
 func cmdDamage(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: damage remove|flip|truncate GLOB, damage set OFFSET BYTE GLOB")
@@ -161,6 +163,14 @@ func cmdDamage(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("nothing matches %s", args[len(args)-1])
 	}
 	file := matches[len(matches)-1]
+	if strings.Contains(args[len(args)-1], "packs/") {
+		file = slices.MaxFunc(matches, func(a, b string) int {
+			infoA, errA := os.Stat(a)
+			infoB, errB := os.Stat(b)
+			ts.Check(errors.Join(errA, errB))
+			return cmp.Compare(infoA.Size(), infoB.Size())
+		})
+	}
 	if args[0] == "remove" {
 		ts.Check(os.Remove(file))
 		return
