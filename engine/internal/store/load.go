@@ -75,7 +75,7 @@ func (s *Store) SaveTag() error {
 	tag, ok := s.index().Tag()
 	head := s.opts.Log.Head()
 	if !ok || s.opts.Log.Problem() != nil || tag.N >= head.N {
-		return nil //nolint:nilerr // a log with a problem says nothing of the index
+		return nil
 	}
 	return s.index().SetTag(index.Tag{N: head.N, Hash: head.Hash})
 }
