@@ -40,7 +40,7 @@ var mutants = []mutant{
 	{"succeed", "a needed pack is doomed without successors", ".", "TestSimulation", bySimulation},
 	{"live", "\"no longer doomed\" in place of \"live\"", ".", "TestSimulation", bySimulation},
 	{"plan", "a forget planned at an older record is carried out", ".", "TestForgetStale", `forget_test.go:[^\n]*`},
-	{"durable", "deleted for a record that was not made durable", ".", "TestSimulation", bySimulation},
+	{"durable", "deleted for a record that was not made durable", ".", "TestGCDurable", `gcpolicy_test.go:[^\n]*`},
 	{"salt", "a key is used twice", "../chunk/seal", "TestNothingRepeats", `seal_test.go:[^\n]*`},
 	{"number", "a nonce is used twice", "../chunk/seal", "TestPartsAreOrdered", `seal_test.go:[^\n]*`},
 	{"sync-dir", "the directory is not synced", "../backend/local", "TestPowerCut", `crash_test.go:[^\n]*`},
