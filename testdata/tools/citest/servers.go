@@ -29,7 +29,7 @@ const (
 
 	// starting is for how long a server may take to answer. Azurite reads
 	// thousands of files first, on a machine that compiles beside it.
-	starting = 6 * time.Minute
+	starting = 3 * time.Minute
 )
 
 // A server is one that tests run against.
@@ -141,7 +141,8 @@ func azurite(ctx context.Context, dir, addr string) (*exec.Cmd, error) {
 		return nil, err
 	}
 	cmd := exec.CommandContext(ctx, "node", filepath.Join(home, "node_modules", "azurite", "dist", "src", "blob", "main.js"), "--blobHost", host, "--blobPort", port,
-		"--location", dir, "--inMemoryPersistence", "--skipApiVersionCheck", "--disableTelemetry", "--silent")
+		"--inMemoryPersistence", "--skipApiVersionCheck", "--disableTelemetry", "--silent")
+	cmd.Dir = dir
 	return cmd, begin(cmd, filepath.Join(dir, "log"))
 }
 
