@@ -33,7 +33,8 @@ const (
 )
 
 // Check looks for damage, by stored data alone: no cache is asked. The error
-// says that it could not check; what it found is in the report. It writes
+// says that it could not check; what it found until then is in the report and is
+// not confirmed: it may have been collected meanwhile. It writes
 // nothing to the store unless CheckOptions.Record says so. Of key slots it reads
 // the clear header alone, since the rest opens only with that slot's secret.
 //
