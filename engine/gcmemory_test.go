@@ -127,13 +127,12 @@ func publishFile(t *testing.T, r *Repository, session *store.Session, list *mani
 }
 
 // TestGCMemory: a collection among many chunks takes a few bytes for each. The
-// chunks are generated: their packs are in no store, and a plan needs none.
+// chunks are generated: their packs are in no store, and a plan needs none. It
+// runs beside no other test, whose memory it would count.
 func TestGCMemory(t *testing.T) {
-	packs, most := uint64(250), uint64(150<<20)
+	packs, most := uint64(250), uint64(64<<20)
 	if os.Getenv("CAIRN_PROVE") != "" {
 		packs, most = 25_000, 400<<20 // 10 million chunks
-	} else {
-		t.Parallel()
 	}
 	dir := t.TempDir()
 	id, err := age.GenerateX25519Identity()
@@ -171,8 +170,8 @@ func TestGCMemory(t *testing.T) {
 	stop()
 	most2 := <-peak
 	t.Logf("%d chunks: %d MiB at most, %d MiB before and %d with the plan at hand, in %v", packs*genChunks, most2>>20, before>>20, after>>20, elapsed)
-	if most2 > most {
-		t.Errorf("%d bytes at most, want %d", most2, most)
+	if grown := int64(most2) - int64(before); grown > int64(most) { //nolint:gosec // sizes of a heap
+		t.Errorf("the heap grows by %d bytes at most, want %d", grown, most)
 	}
 	// One in 10,000 wrong answers of the filter may keep a block of a dead pack.
 	if dead := plan.Dead.Objects + plan.Repacked.Objects - packs/4; dead < packs/4 || dead > packs/4+1 {
