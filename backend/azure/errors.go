@@ -53,11 +53,11 @@ func (b *Backend) failed(ctx context.Context, op string, key backend.Key, err er
 		return e
 	}
 	t, sent := cloud.Trouble(ctx, err, b.name)
-	if t == nil {
-		return e
+	e.Err = b.withoutQuery(err)
+	if t != nil {
+		t.Err = e.Err
+		e.Err = t
 	}
-	t.Err = b.withoutQuery(err)
-	e.Err = t
 	if put && sent {
 		e.Kind = backend.ErrUnknownOutcome
 	}

@@ -59,11 +59,11 @@ func (b *Backend) failed(ctx context.Context, op string, key backend.Key, err er
 	// An answer that broke off in its body has the status of success.
 	if s := status(err); s == 0 || s < 300 && code(err) == "" {
 		t, sent := cloud.Trouble(ctx, err, b.name)
-		if t == nil {
-			return e
+		e.Err = brief(err)
+		if t != nil {
+			t.Err = e.Err
+			e.Err = t
 		}
-		t.Err = brief(err)
-		e.Err = t
 		if put && sent {
 			e.Kind = backend.ErrUnknownOutcome
 		}
