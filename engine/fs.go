@@ -227,8 +227,8 @@ type file struct {
 	name string
 	node manifest.Node
 	at   int64
-	last manifest.Placed // the extent read last; its Length is 0 before
-	id   chunk.ID        // the chunk read last, and its bytes
+	last manifest.Patched // the extent read last; its Length is 0 before
+	id   chunk.ID         // the chunk read last for it, and its bytes with the patches
 	data []byte
 }
 
@@ -296,14 +296,11 @@ func (f *file) readExtents(p []byte, off uint64) (int, error) {
 		return done, err
 	}
 	off += uint64(done) //nolint:gosec // a length
-	for e, err := range manifest.Extents(f.fs.ctx, f.fs.repo.store, f.node.Content, off) {
+	for e, err := range manifest.PatchedExtents(f.fs.ctx, f.fs.repo.store, f.node.Content, off) {
 		if err != nil {
 			return done, err
 		}
-		if e.Kind == manifest.Patch {
-			return done, errPatch
-		}
-		f.last = e
+		f.last, f.id = e, chunk.ID{}
 		n, err := f.readLast(p[done:], off)
 		done += n
 		off += uint64(n) //nolint:gosec // a length
@@ -318,7 +315,7 @@ func (f *file) readExtents(p []byte, off uint64) (int, error) {
 // behind the other, need no look into the list of extents.
 func (f *file) readLast(p []byte, off uint64) (done int, err error) {
 	for done < len(p) && off >= f.last.Offset && off < f.last.Offset+f.last.Length {
-		n, err := f.readExtent(p[done:], f.last, off-f.last.Offset)
+		n, err := f.readExtent(p[done:], &f.last, off-f.last.Offset)
 		if err != nil {
 			return done, err
 		}
@@ -329,21 +326,18 @@ func (f *file) readLast(p []byte, off uint64) (done int, err error) {
 }
 
 // readExtent copies bytes of one extent, from skip on, up to the end of a chunk.
-func (f *file) readExtent(p []byte, e manifest.Placed, skip uint64) (int, error) {
+func (f *file) readExtent(p []byte, e *manifest.Patched, skip uint64) (int, error) {
 	if e.Kind == manifest.Hole {
 		n := min(uint64(len(p)), e.Length-skip)
 		clear(p[:n])
 		return int(n), nil //nolint:gosec // at most len(p)
 	}
 	if f.data == nil || f.id != e.ID {
-		data, err := f.fs.repo.store.Chunk(f.fs.ctx, e.ID)
+		data, err := f.fs.repo.patchedChunk(f.fs.ctx, e)
 		if err != nil {
 			return 0, err
 		}
 		f.id, f.data = e.ID, data
-	}
-	if len(f.data) == 0 {
-		return 0, io.ErrUnexpectedEOF
 	}
 	return copy(p, f.data[skip%uint64(len(f.data)):]), nil
 }

@@ -41,7 +41,7 @@ func (x *restorer) compare(ctx context.Context, refs []ref) ([]ref, error) {
 	for _, r := range refs {
 		switch {
 		case r.settled:
-		case x.update.DryRun(): // the file is reported as one that differs
+		case x.update.DryRun() && r.parts == nil: // the file is reported as one that differs
 			if err := x.done(ctx, r.file); err != nil {
 				return nil, err
 			}
@@ -68,7 +68,7 @@ func (x *restorer) compareRefs(ctx context.Context, r *store.Reader, refs []ref,
 			f.settled = true
 		case f.id.IsZero():
 			f.settled, err = true, x.zero(ctx, f)
-		case f.file.mender != nil:
+		case f.file.mender != nil && f.parts == nil: // else the chunk tells, see writeParts
 			buf, err = x.compareRef(ctx, r, f, buf)
 		}
 		if err != nil {
@@ -77,7 +77,7 @@ func (x *restorer) compareRefs(ctx context.Context, r *store.Reader, refs []ref,
 		if !f.settled {
 			continue
 		}
-		x.meter.AddBytes(int64(f.size * f.times)) //nolint:gosec // a file's size
+		x.meter.AddBytes(int64(f.bytes())) //nolint:gosec // a file's size
 		if err := x.done(ctx, f.file); err != nil {
 			return buf, err
 		}

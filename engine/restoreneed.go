@@ -113,7 +113,7 @@ func (r *Repository) dataBytes(ctx context.Context, n *manifest.Node) (uint64, e
 		if err != nil {
 			return sum, err
 		}
-		if e.Kind != manifest.Hole {
+		if e.Kind == manifest.Data || e.Kind == manifest.Repeat { // a patch takes no room of its own
 			sum += e.Length
 		}
 	}

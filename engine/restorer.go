@@ -67,6 +67,7 @@ type ref struct {
 	size  uint64 // of the chunk, bytes; of the hole, if id is zero
 	id    chunk.ID
 	place index.Place
+	parts []part // what of the chunk is written, if patches replace the rest; nil: all of it
 
 	settled bool  // nothing is left to do
 	tries   int   // how many places held nothing right
@@ -104,25 +105,19 @@ func (x *restorer) planFile(ctx context.Context, f *outFile) error {
 	x.report.Bytes += n.Size
 	f.todo.Store(1)
 	planned := 0
-	for e, err := range manifest.Extents(ctx, x.repo.store, n.Content, 0) {
+	for e, err := range manifest.PatchedExtents(ctx, x.repo.store, n.Content, 0) {
 		if err != nil {
 			return x.abandon(ctx, f, progress.Damaged, err)
 		}
-		switch e.Kind {
-		case manifest.Data:
-			x.window = append(x.window, ref{file: f, off: e.Offset, times: 1, size: e.Length, id: e.ID})
-		case manifest.Repeat:
-			x.window = append(x.window, ref{file: f, off: e.Offset, times: e.Count, size: e.Length / e.Count, id: e.ID})
-		case manifest.Hole:
-			if x.update == nil {
-				x.meter.AddBytes(int64(e.Length)) //nolint:gosec // a file's size
-				continue
-			}
-			x.window = append(x.window, ref{file: f, off: e.Offset, times: 1, size: e.Length})
-		default:
-			return x.abandon(ctx, f, progress.NotRestored, errPatch)
+		if e.Kind == manifest.Hole && x.update == nil {
+			x.meter.AddBytes(int64(e.Length)) //nolint:gosec // a file's size
+			continue
 		}
-		f.todo.Add(1)
+		x.window = append(x.window, extentRef(f, e))
+		for _, p := range e.Patches {
+			x.window = append(x.window, ref{file: f, off: p.Offset, times: 1, size: p.Length, id: p.ID})
+		}
+		f.todo.Add(1 + int64(len(e.Patches)))
 		// A file that is compared stays open until what it lacks is read.
 		if planned++; planned == 2 && x.update == nil || planned == 1 && x.update != nil {
 			x.files++
@@ -143,8 +138,6 @@ func (x *restorer) planFile(ctx context.Context, f *outFile) error {
 	}
 	return nil
 }
-
-var errPatch = errors.New("its content uses page patches, which this version does not read")
 
 // abandon ends the planning of a file that cannot be planned to its end. What
 // was planned of it is still done, so that whoever is last closes it.
@@ -268,6 +261,9 @@ func (x *restorer) write(ctx context.Context, f *ref, data []byte) error {
 	out, err := x.create(ctx, f.file)
 	if err != nil || out == nil {
 		return err
+	}
+	if f.parts != nil {
+		return x.writeParts(f, out, data)
 	}
 	for i := range f.times {
 		if ctx.Err() != nil {

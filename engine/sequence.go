@@ -48,6 +48,7 @@ type slot struct {
 	off, times uint64
 	data       []byte
 	err        error
+	patches    []*slot // what replaces parts of data
 }
 
 // inSequence adds a step.
@@ -67,29 +68,17 @@ func (x *restorer) inSequence(ctx context.Context, s step) error {
 func (x *restorer) fileInSequence(ctx context.Context, f *outFile) error {
 	x.report.Bytes += f.node.Size
 	s := step{path: f.path, file: f}
-	for e, err := range manifest.Extents(ctx, x.repo.store, f.node.Content, 0) {
+	for e, err := range manifest.PatchedExtents(ctx, x.repo.store, f.node.Content, 0) {
 		if err != nil {
 			s.err = err
 			break
 		}
-		r := ref{file: f, off: e.Offset, times: 1, size: e.Length, id: e.ID}
-		switch e.Kind {
-		case manifest.Data:
-		case manifest.Repeat:
-			r.times, r.size = e.Count, e.Length/e.Count
-		case manifest.Hole:
+		if e.Kind == manifest.Hole {
 			x.meter.AddBytes(int64(e.Length)) //nolint:gosec // a file's size
 			continue
-		default:
-			s.err = errPatch
 		}
-		if s.err != nil {
-			break
-		}
-		r.slot = &slot{off: r.off, times: r.times}
-		s.slots = append(s.slots, r.slot)
-		x.seq.refs = append(x.seq.refs, r)
-		if x.seq.bytes += r.size; x.seq.bytes >= sequenceBytes {
+		s.slots = append(s.slots, x.slotFor(f, e))
+		if x.seq.bytes >= sequenceBytes {
 			if err := x.inSequence(ctx, s); err != nil {
 				return err
 			}
@@ -174,7 +163,7 @@ func (x *restorer) writePart(ctx context.Context, s *step) error {
 	}
 	err := s.err
 	for _, slot := range s.slots {
-		err = errors.Join(err, slot.err)
+		err = errors.Join(err, slot.patch())
 	}
 	if err != nil {
 		if err := x.fileFailed(ctx, f, progress.Damaged, err); err != nil {

@@ -93,3 +93,35 @@ func (w *extentWalk) list(ctx context.Context, c Content) error {
 	}
 	return nil
 }
+
+// A Patched is an extent with the patches that replace parts of it.
+type Patched struct {
+	Placed
+	Patches []Placed // in order, within the extent and disjoint; nil but for Data
+}
+
+// PatchedExtents is Extents with every extent and its patches as one item: what
+// a file's bytes are put together from. The caller owns what is yielded.
+func PatchedExtents(ctx context.Context, g Getter, c Content, from uint64) iter.Seq2[Patched, error] {
+	return func(yield func(Patched, error) bool) {
+		var next Patched // complete once another extent follows
+		for e, err := range Extents(ctx, g, c, from) {
+			switch {
+			case err != nil:
+				if next.Kind == 0 || yield(next, nil) {
+					yield(Patched{}, err)
+				}
+				return
+			case e.Kind == Patch:
+				next.Patches = append(next.Patches, e)
+				continue
+			case next.Kind != 0 && !yield(next, nil):
+				return
+			}
+			next = Patched{Placed: e}
+		}
+		if next.Kind != 0 {
+			yield(next, nil)
+		}
+	}
+}

@@ -235,10 +235,60 @@ func TestPatches(t *testing.T) {
 	if len(from) == 0 || from[0].ID != data[4].ID || from[1].Kind != Patch {
 		t.Errorf("Extents inside a patched extent begins %+v", from[:2])
 	}
+	for _, from := range []uint64{0, 65_536, 65_535 + 4*65_536, c.Size - 1, c.Size} {
+		patchedExtents(t, m, c, from)
+	}
 	for i, p := range m.chunks {
 		if len(p) > pageLimit {
 			t.Errorf("page %s of %d bytes", i, len(p))
 		}
+	}
+}
+
+// patchedExtents compares PatchedExtents with Extents, also where a caller wants
+// no more after n of them.
+func patchedExtents(t *testing.T, g Getter, c Content, from uint64) {
+	t.Helper()
+	want := readExtents(t, g, c, from)
+	for _, stop := range []int{1, 2, 1 << 30} {
+		var got []Placed
+		n, bases := 0, 0
+		for p, err := range PatchedExtents(t.Context(), g, c, from) {
+			if err != nil {
+				t.Fatalf("PatchedExtents(%d): %v", from, err)
+			}
+			got = append(append(got, p.Placed), p.Patches...)
+			if n++; n == stop {
+				break
+			}
+		}
+		end := 0
+		for ; end < len(want) && (want[end].Kind == Patch || bases < n); end++ {
+			if want[end].Kind != Patch {
+				bases++
+			}
+		}
+		if n < min(stop, 1) && len(want) > 0 || fmt.Sprint(got) != fmt.Sprint(want[:end]) || stop == 1<<30 && end != len(want) {
+			t.Fatalf("PatchedExtents(%d), %d of them: %v, want %v", from, stop, got, want[:end])
+		}
+	}
+}
+
+// TestPatchedExtentsError yields what is whole, and then the error.
+func TestPatchedExtentsError(t *testing.T) {
+	id := testID("a")
+	c := Content{Extents: []Extent{
+		{Kind: Data, Length: 8192, ID: id}, {Kind: Patch, First: 1, Count: 1, Length: 4096, ID: testID("b")},
+		{Kind: Patch, First: 1, Count: 1, Length: 4096, ID: testID("c")},
+	}}
+	n := 0
+	for p, err := range PatchedExtents(t.Context(), newMemory(), c, 0) {
+		if n++; n == 1 && (err != nil || len(p.Patches) != 1) || n == 2 && !errors.Is(err, ErrMalformed) {
+			t.Errorf("item %d: %+v, %v", n, p, err)
+		}
+	}
+	if n != 2 {
+		t.Errorf("%d items, want an extent and an error", n)
 	}
 }
 
