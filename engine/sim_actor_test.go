@@ -133,7 +133,7 @@ func (d *simData) backup(ctx context.Context, a *simActor, i int) {
 	}
 	m := a.w.model
 	a.w.baton.Lock()
-	b := m.begin(fmt.Sprintf("%s-%d", a.name, i), d.tree)
+	b := m.begin(fmt.Sprintf("%s-%d", a.name, i), d.name, d.tree)
 	a.w.baton.Unlock()
 	src := &simSource{name: d.name, tree: d.tree, think: a.proc.think}
 	opts := engine.BackupOptions{Host: "h", User: "u", Tags: []string{b.tag}, Reread: a.rng.IntN(8) == 0}
@@ -178,26 +178,89 @@ func simForgetter(ctx context.Context, a *simActor, _ int) {
 	if len(ids) == 0 {
 		return
 	}
-	f := new(simForget)
+	_ = a.forget("delete", ids, new(simForget), func() error { return a.repo.Delete(ctx, ids...) })
+}
+
+// forget lets do forget these snapshots, and checks that it did, or says that it
+// did not.
+func (a *simActor) forget(what string, ids []manifest.ID, f *simForget, do func() error) error {
 	a.w.baton.Lock()
 	for _, id := range ids {
 		a.w.model.forgets[id] = append(a.w.model.forgets[id], f)
 	}
 	a.w.baton.Unlock()
-	err := a.repo.Delete(ctx, ids...)
-	a.harmless("delete", err)
+	err := do()
+	a.harmless(what, err)
 	a.w.baton.Lock()
 	defer a.w.baton.Unlock()
-	a.w.say("%s: delete of %d = %v", a.proc.name, len(ids), err)
+	a.w.say("%s: %s of %d = %v", a.proc.name, what, len(ids), err)
 	f.state = ended(a.proc, err)
 	if f.state != simDone {
-		return
+		return err
 	}
 	for _, id := range ids {
 		if _, there := a.w.model.snaps[id]; there {
-			a.w.fail("V2: %s deleted a snapshot that is visible", a.proc.name)
+			a.w.fail("V2: %s, %s of a snapshot that is visible", a.proc.name, what)
 		}
 	}
+	return nil
+}
+
+// simRetention forgets what a policy does not keep. It thinks about its plan
+// before it carries it out, so that others may make it stale.
+func simRetention(ctx context.Context, a *simActor, _ int) {
+	p := manifest.Policy{Last: 1 + a.rng.IntN(2)}
+	if a.rng.IntN(2) == 0 {
+		p = manifest.Policy{Hourly: 1 + a.rng.IntN(3), Daily: a.rng.IntN(2)}
+	}
+	plan, err := a.repo.PlanForget(ctx, p, engine.ForgetOptions{})
+	if err != nil {
+		a.harmless("plan of a policy", err)
+		return
+	}
+	keeps := a.newest(plan)
+	if plan.Empty() || !a.rests(ctx) {
+		return
+	}
+	var report engine.ForgetReport
+	err = a.forget("policy", plan.Forget(), &simForget{policy: true}, func() (err error) {
+		report, err = plan.Run(ctx)
+		return err
+	})
+	a.w.baton.Lock()
+	defer a.w.baton.Unlock()
+	a.w.stats["forgotten by a policy"] += len(report.Forgotten)
+	if errors.Is(err, engine.ErrPlanStale) {
+		a.w.stats["stale policies"]++
+	}
+	for _, id := range keeps {
+		if slices.Contains(report.Forgotten, id) {
+			a.w.fail("V18: %s forgets the newest snapshot of its group", a.proc.name)
+		}
+	}
+}
+
+// rests waits while others take two hundred turns or fewer, and then for its own.
+// It reports whether its process lives.
+func (a *simActor) rests(ctx context.Context) bool {
+	a.w.baton.Lock()
+	a.proc.paused = max(a.proc.paused, a.w.step+a.rng.IntN(200))
+	a.w.baton.Unlock()
+	return a.proc.think(ctx)
+}
+
+// newest returns the newest snapshot of each group, which a policy keeps.
+func (a *simActor) newest(plan *engine.ForgetPlan) (ids []manifest.ID) {
+	a.w.baton.Lock()
+	defer a.w.baton.Unlock()
+	for _, g := range plan.Groups {
+		last := g.Decisions[len(g.Decisions)-1]
+		ids = append(ids, last.Snapshot.ID)
+		if !last.Keep {
+			a.w.fail("V18: %s does not keep the newest snapshot of a group: %s", a.proc.name, last.Why())
+		}
+	}
+	return ids
 }
 
 // undelete takes back what was forgotten, if that is possible still.
@@ -221,11 +284,16 @@ func simReader(ctx context.Context, a *simActor, _ int) {
 	}
 	snap := all[a.rng.IntN(len(all))]
 	var out simTarget
+	begun := a.w.now()
 	_, err := a.repo.Restore(ctx, snap.ID, &out, engine.RestoreOptions{})
 	a.w.baton.Lock()
-	_, there := a.w.model.snaps[snap.ID]
+	s, there := a.w.model.snaps[snap.ID]
+	hurt := there && errors.Is(err, engine.ErrCorrupt) && a.w.model.mayFail(s, begun)
+	if hurt {
+		a.w.stats["restores of what is damaged"]++
+	}
 	a.w.baton.Unlock()
-	if there {
+	if there && !hurt {
 		a.harmless("restore", err)
 	}
 	a.w.baton.Lock()
@@ -257,15 +325,26 @@ func simChecker(ctx context.Context, a *simActor, _ int) {
 	if err == nil {
 		a.w.stats["checks by an actor"]++
 	}
+	a.findings(report, err)
+}
+
+// findings checks that there is a reason for what a check found. The caller
+// holds the baton.
+func (a *simActor) findings(report engine.CheckReport, err error) {
 	if a.proc.isDead() {
 		return
 	}
+	m := a.w.model
 	for _, f := range report.Findings {
+		if m.explains(f) {
+			a.w.stats["findings of damage"]++
+			continue
+		}
 		// What a check finds of a snapshot that is collected meanwhile is no
 		// damage of what is left.
 		// A list that is behind hides objects from it, too.
 		// And what it could not confirm, since it ended with an error, it only supposes.
-		hurt := err == nil && a.w.stale == 0 && slices.ContainsFunc(f.Snapshots, func(id manifest.ID) bool { return a.w.model.snaps[id] != nil })
+		hurt := err == nil && a.w.stale == 0 && slices.ContainsFunc(f.Snapshots, func(id manifest.ID) bool { return m.snaps[id] != nil })
 		if hurt {
 			a.w.fail("check by %s finds damage: %s: %s (%v)", a.proc.name, f.Object, f.Detail, f.Err)
 		}

@@ -71,11 +71,14 @@ type simModel struct {
 	snaps    map[manifest.ID]*simSnap    // visible
 	backups  map[string]*simBackup       // by tag
 	forgets  map[manifest.ID][]*simForget
+	harm     simHarm
 }
 
 type simPack struct {
 	there  bool
+	order  int // in which packs were put
 	chunks map[chunk.ID]bool
+	bad    map[chunk.ID]uint32 // those that are damaged, and their blocks
 	table  pack.Table
 }
 
@@ -89,6 +92,7 @@ type simSnap struct {
 	info   *log.SnapshotInfo
 	backup *simBackup
 	chunks []chunk.ID // all that it is made of
+	lacks  bool       // some of them, by damage
 }
 
 // A simState says how an operation ended.
@@ -105,7 +109,9 @@ const (
 // A simBackup is one backup: what it read, and how it ended.
 type simBackup struct {
 	tag       string
+	source    string // its name
 	tree      simTree
+	began     int // the step
 	state     simState
 	err       error
 	committed manifest.ID // zero: not yet
@@ -114,14 +120,15 @@ type simBackup struct {
 
 // A simForget is one wish to forget snapshots.
 type simForget struct {
-	state simState
+	state  simState
+	policy bool // not by their names
 }
 
 func newSimModel(ctx context.Context, w *simWorld) (*simModel, error) {
 	m := &simModel{
 		w: w, ctx: ctx, packs: make(map[pack.ID]*simPack), segments: make(map[[16]byte]*simSegment),
 		chunks: make(map[chunk.ID][]byte), doomed: make(map[backend.Key]backend.Key), durable: make(map[backend.Key]bool), snaps: make(map[manifest.ID]*simSnap),
-		backups: make(map[string]*simBackup), forgets: make(map[manifest.ID][]*simForget),
+		backups: make(map[string]*simBackup), forgets: make(map[manifest.ID][]*simForget), harm: newSimHarm(),
 	}
 	e, raw := &simEmpty, simRaw{w.simStore}
 	var err error
@@ -181,7 +188,7 @@ func (m *simModel) readPack(key backend.Key, data []byte) error {
 	if err != nil {
 		return err
 	}
-	p := &simPack{there: true, chunks: make(map[chunk.ID]bool), table: t}
+	p := &simPack{there: true, order: len(m.packs), chunks: make(map[chunk.ID]bool), bad: make(map[chunk.ID]uint32), table: t}
 	for _, b := range t.Blocks {
 		birth := h
 		if b.Birth > 0 {
@@ -268,7 +275,8 @@ func (m *simModel) committed(op *simOp, info *log.SnapshotInfo) {
 		m.w.fail("V3: backup %s failed with %v, and became visible", b.tag, b.err)
 		return
 	}
-	if !b.committed.IsZero() {
+	back := !b.committed.IsZero()
+	if back {
 		m.w.stats["undeleted"]++
 	}
 	b.committed, b.record = id, op.key
@@ -278,6 +286,7 @@ func (m *simModel) committed(op *simOp, info *log.SnapshotInfo) {
 		return
 	}
 	m.snaps[id] = s
+	m.bornHurt(s, back)
 	m.w.stats["commits"]++
 	m.w.say("visible: %s, needs %v", b.tag, info.Needs)
 }
@@ -341,12 +350,26 @@ func (m *simModel) forgotten(id manifest.ID) {
 	delete(m.snaps, id)
 	m.w.stats["forgotten"]++
 	m.w.say("forgotten: %s", s.backup.tag)
-	for _, f := range m.forgets[id] {
-		if f.state != simFailed {
+	wishes := slices.DeleteFunc(slices.Clone(m.forgets[id]), func(f *simForget) bool { return f.state == simFailed })
+	if len(wishes) > 0 {
+		m.keptNewest(s, wishes)
+		return
+	}
+	m.w.fail("V3: snapshot %s is gone, and nobody who wanted that has not said that it failed", s.backup.tag)
+}
+
+// keptNewest checks V18: policies that keep at least the newest snapshot of a
+// data set did so.
+func (m *simModel) keptNewest(s *simSnap, wishes []*simForget) {
+	if slices.ContainsFunc(wishes, func(f *simForget) bool { return !f.policy }) {
+		return
+	}
+	for _, other := range m.snaps {
+		if other.backup.source == s.backup.source && other.info.Summary.Start.Compare(s.info.Summary.Start) >= 0 {
 			return
 		}
 	}
-	m.w.fail("V3: snapshot %s is gone, and nobody who wanted that has not said that it failed", s.backup.tag)
+	m.w.fail("V18: a policy forgets %s, and nothing as new is left", s.backup.tag)
 }
 
 // beforeDelete checks V4.
@@ -392,12 +415,13 @@ func (m *simModel) check() {
 		}
 	}
 	m.w.stats["checks"]++
+	good := m.reviseHarm(st, listed)
 	for _, s := range m.snaps {
-		held := make(map[chunk.ID]bool)
+		held, lacks := make(map[chunk.ID]bool), false
 		for n := range s.info.Needs.All() {
 			info, live := st.Pack(n)
 			p := m.packs[info.ID]
-			if !live || p == nil || !p.there {
+			if !live || p == nil || !p.there && len(p.bad) == 0 {
 				m.w.fail("V1: snapshot %s needs pack %d, which is live %v and in the store %v", s.backup.tag, n, live, p != nil && p.there)
 				return
 			}
@@ -406,15 +430,24 @@ func (m *simModel) check() {
 				return
 			}
 			for id := range p.chunks {
-				held[id] = true
+				held[id] = held[id] || p.good(id)
 			}
 		}
 		for _, id := range s.chunks {
-			if !held[id] {
+			at, known := held[id]
+			switch {
+			case at || known && good[id]: // by its name
+			case !known:
 				m.w.fail("V1: chunk %v of snapshot %s is in none of the packs %v that it needs", id.Short(), s.backup.tag, s.info.Needs)
 				return
+			case !m.harm.hurt[id]:
+				m.w.fail("V1: chunk %v of snapshot %s was damaged and mended, and is lost again", id.Short(), s.backup.tag)
+				return
+			default:
+				lacks = true
 			}
 		}
+		m.lacks(s, lacks)
 	}
 }
 
@@ -442,8 +475,8 @@ func (m *simModel) segment(info log.SegmentInfo) (*simSegment, error) {
 }
 
 // begin notes a backup that starts.
-func (m *simModel) begin(tag string, tree simTree) *simBackup {
-	b := &simBackup{tag: tag, tree: tree}
+func (m *simModel) begin(tag, source string, tree simTree) *simBackup {
+	b := &simBackup{tag: tag, source: source, tree: tree, began: m.w.step}
 	m.backups[tag] = b
 	return b
 }
@@ -495,9 +528,18 @@ func (m *simModel) final(ctx context.Context) {
 		return
 	}
 	defer r.Close()
+	if m.harm.events > 0 {
+		if err := m.mend(ctx, r); err != nil {
+			m.w.fail("mending in the end: %v", err)
+			return
+		}
+	}
 	n := 0
 	for snap, err := range r.Snapshots(ctx, manifest.Filter{}) {
 		s := m.snaps[snap.ID]
+		if err == nil && slices.Equal(snap.Tags, []string{"mend"}) {
+			continue
+		}
 		if err != nil || s == nil {
 			m.w.fail("V3: in the end %s is visible: %v", snap.ID, err)
 			return

@@ -146,13 +146,15 @@ func (s *simStore) ready() []*simOp {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	ops := slices.Clone(s.waiting)
-	slices.SortFunc(ops, func(a, b *simOp) int {
-		return cmp.Or(
-			cmp.Compare(a.proc.id, b.proc.id), cmp.Compare(a.kind, b.kind), strings.Compare(s.label(a.key), s.label(b.key)),
-			cmp.Compare(len(a.data), len(b.data)), cmp.Compare(a.sealed(), b.sealed()), cmp.Compare(a.off, b.off), cmp.Compare(a.n, b.n), cmp.Compare(a.arrival, b.arrival),
-		)
-	})
+	slices.SortFunc(ops, s.compare)
 	return ops
+}
+
+func (s *simStore) compare(a, b *simOp) int {
+	return cmp.Or(
+		cmp.Compare(a.proc.id, b.proc.id), cmp.Compare(a.kind, b.kind), strings.Compare(s.label(a.key), s.label(b.key)),
+		cmp.Compare(len(a.data), len(b.data)), cmp.Compare(a.sealed(), b.sealed()), cmp.Compare(a.off, b.off), cmp.Compare(a.n, b.n), cmp.Compare(a.arrival, b.arrival),
+	)
 }
 
 // sealed returns the kind of object that a put stores.

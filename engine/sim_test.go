@@ -53,10 +53,16 @@ func (w *simWorld) cast(ctx context.Context) {
 	for i := range 1 + w.rng.IntN(2) {
 		w.act(ctx, "collector"+itoa(i), 2+w.rng.IntN(5), simCollector)
 	}
-	if w.rng.IntN(3) == 0 {
+	switch w.rng.IntN(9) {
+	case 0, 1, 2:
 		w.act(ctx, "rival", 1+w.rng.IntN(4), simRival)
+	case 3, 4: // not beside a rival, which knows nothing of what was mended
+		w.act(ctx, "damager", 2+w.rng.IntN(4), simDamager)
 	}
 	w.act(ctx, "forgetter", 1+w.rng.IntN(6), simForgetter)
+	if w.rng.IntN(2) == 0 {
+		w.act(ctx, "retention", 1+w.rng.IntN(4), simRetention)
+	}
 	if w.rng.IntN(2) == 0 {
 		w.act(ctx, "reader", 1+w.rng.IntN(4), simReader)
 	}
@@ -90,12 +96,16 @@ func envNumber(t *testing.T, name string, otherwise uint64) uint64 {
 var simMust = []string{
 	"commits", "forgotten", "dooms", "deletes", "conflicts", "rescues", "resumes", "restores", "lost replies", "late writes",
 	"failed writes", "exists by its own put", "stale lists", "collections", "stale plans", "repacks", "folded segments", "needs mapped to successors", "lost races of a collection", "crashes", "pauses", "stopped for ever", "unknown outcomes", "undeleted",
+	"damaged packs", "checks that recorded damage", "findings of damage", "restores of what is damaged", "snapshots hurt by damage", "snapshots mended", "snapshots mended in the end",
+	"forgotten by a policy", "stale policies",
 }
 
 // TestSimulation runs the real code under many schedules: writers, collectors,
-// forgetters, readers and checkers on one store that delays, loses replies,
-// and lists what is not there any more; some of them crash or stop for ever.
-// After every write a model checks V1 to V4 and V14.
+// forgetters by name and by policy, readers and checkers on one store that delays,
+// loses replies, and lists what is not there any more; some of them crash or stop
+// for ever, and stored packs go bad. After every write a model checks V1 to V4,
+// V14 and V18; of what went bad snapshots may lack only what was hurt, and only
+// until it is recorded and stored again.
 func TestSimulation(t *testing.T) {
 	t.Parallel()
 	if seed := envNumber(t, envSimSeed, 0); seed > 0 {

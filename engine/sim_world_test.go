@@ -149,6 +149,13 @@ func (w *simWorld) run() {
 	}
 }
 
+// now returns the step.
+func (w *simWorld) now() int {
+	w.baton.Lock()
+	defer w.baton.Unlock()
+	return w.step
+}
+
 // eligible returns the calls of processes that are not paused.
 func (w *simWorld) eligible() []*simOp {
 	return slices.DeleteFunc(w.ready(), func(op *simOp) bool { return op.proc.paused > w.step })
@@ -339,6 +346,7 @@ func (w *simWorld) effect(op *simOp, told error) (label string, err error) {
 // late lets a write happen, or never happen, whose caller has been told that
 // nobody knows.
 func (w *simWorld) late() {
+	slices.SortFunc(w.limbo, w.compare) // several may have been given up at once
 	i := w.rng.IntN(len(w.limbo))
 	op := w.limbo[i]
 	w.limbo = slices.Delete(w.limbo, i, i+1)

@@ -169,16 +169,19 @@ const pageSize = 4096
 // cells, zeros in the free space, and the cells from the end of the page down.
 type dbSet struct {
 	pages int64
-	// What changes, scattered: rows, or else whole pages.
-	rows, updates int64
+	rows  int64 // that change, scattered
 }
 
 const dbName = "app.db"
 
 func (s dbSet) make(ctx context.Context, dir string) error {
-	r := newRandom("db", 0)
+	return newRandom("db", 0).database(ctx, filepath.Join(dir, dbName), max(1, s.pages))
+}
+
+// database writes a file of that many pages.
+func (r *random) database(ctx context.Context, path string, pages int64) error {
 	n := uint32(0)
-	return writeFile(ctx, filepath.Join(dir, dbName), max(1, s.pages)*pageSize, func(p []byte) {
+	return writeFile(ctx, path, pages*pageSize, func(p []byte) {
 		for ; len(p) > 0; p = p[pageSize:] {
 			n++
 			r.page(p[:pageSize], n)
@@ -210,21 +213,12 @@ func (r *random) page(p []byte, number uint32) {
 	binary.BigEndian.PutUint16(p[5:], uint16(top&0xffff)) //nolint:gosec // masked
 }
 
-// change updates scattered rows, or whole pages, and the first page, in which
-// SQLite counts.
+// change updates scattered rows and the first page, in which SQLite counts.
 func (s dbSet) change(ctx context.Context, dir string, round int) error {
 	r := newRandom("change db", round)
 	return changeFile(filepath.Join(dir, dbName), func(f *os.File) error {
-		p := make([]byte, pageSize)
-		r.page(p, 1)
-		if _, err := f.WriteAt(p, 0); err != nil {
+		if err := r.replace(f, 0); err != nil {
 			return err
-		}
-		for _, n := range scattered(r, s.updates, s.pages) {
-			r.page(p, uint32(n+1)) //nolint:gosec // at most 2^32 pages
-			if _, err := f.WriteAt(p, n*pageSize); err != nil {
-				return err
-			}
 		}
 		for _, n := range scattered(r, s.rows, s.pages*rowsPerPage) {
 			if err := r.updateRow(f, n); err != nil {
@@ -257,6 +251,62 @@ func (r *random) updateRow(f *os.File, row int64) error {
 	r.Text(p[begin:end])
 	_, err := f.WriteAt(p[begin:end], at+int64(begin))
 	return err
+}
+
+// replace writes a page anew, counted from 0.
+func (r *random) replace(f *os.File, n int64) error {
+	p := make([]byte, pageSize)
+	r.page(p, uint32(n+1)) //nolint:gosec // at most 2^32 pages
+	_, err := f.WriteAt(p, n*pageSize)
+	return err
+}
+
+// A historySet is the databases of an application: files as that of a dbSet, of
+// which a few change from one backup to the next. A program that cuts large chunks stores the
+// whole of a file again that has a few hundred new pages, and nothing of the others.
+type historySet struct {
+	pages int64 // of each file
+}
+
+const (
+	historyFiles   = 64
+	historyChanged = 3  // of them, before each backup
+	historyEvery   = 36 // of so many pages of such a file one is new
+)
+
+func (s historySet) make(ctx context.Context, dir string) error {
+	for i := range int64(historyFiles) {
+		if err := newRandom("history", int(i)).database(ctx, s.path(dir, i), s.pages); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (historySet) path(dir string, file int64) string {
+	return filepath.Join(dir, fmt.Sprintf("app-%02d.db", file))
+}
+
+// change replaces pages of some files, scattered, and always the first.
+func (s historySet) change(ctx context.Context, dir string, round int) error {
+	r := newRandom("change history", round)
+	for _, file := range scattered(r, historyChanged, historyFiles) {
+		err := changeFile(s.path(dir, file), func(f *os.File) error {
+			if err := r.replace(f, 0); err != nil {
+				return err
+			}
+			for _, n := range scattered(r, s.pages/historyEvery, s.pages) {
+				if err := r.replace(f, n); err != nil {
+					return err
+				}
+			}
+			return context.Cause(ctx)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // A vmSet is one large file, most of it holes: a disk image.

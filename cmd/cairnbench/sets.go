@@ -48,8 +48,7 @@ func newSet(name string, o options) set {
 		d := vmSet{size: int64(o.scale * (10 << 30)), data: int64(o.scale * (2 << 30))}
 		s.make, s.change = d.make, d.change
 	case "history":
-		pages := int64(o.scale * (4 << 30) / pageSize)
-		d := dbSet{pages: pages, updates: max(1, pages/200)}
+		d := historySet{pages: max(1, int64(o.scale*(4<<30)/pageSize/historyFiles))}
 		s.make, s.change = d.make, d.change
 		s.steps, s.backups, s.doomed = o.backups-1, o.backups, everyOther
 		s.ops = []op{opInit, opFirst, opHistory, opDelete, opCollect, opRestore, opCheck}

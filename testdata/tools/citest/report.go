@@ -31,12 +31,13 @@ var sections = []struct {
 	title, text string
 	proofs      []proof
 }{
-	{"Simulation of the real code", `Writers, collectors, forgetters, readers and checkers run the real engine on one store in memory. A scheduler, led by a
+	{"Simulation of the real code", `Writers, collectors, forgetters by name and by policy, readers and checkers run the real engine on one store in memory. A scheduler, led by a
 seed, lets one call at a time happen: it delays, loses replies, lets writes happen late or never, says "exists" after its own success, lists what
 is stale, breaks bodies off, crashes processes, and stops them for ever. After every write a model that reads log and packs by itself
-checks V1 to V4 and V14: every visible snapshot resolves by stored data alone and is what was backed up; nothing is visible that
+checks V1 to V4, V14 and V18: every visible snapshot resolves by stored data alone and is what was backed up; nothing is visible that
 nobody made; what a record names is durable before it; nothing is deleted that no durable record dooms; no index segment
-is lost. The run fails if one of the events that it must have seen did not happen.`, []proof{
+is lost; no policy forgets the newest of its group. In some schedules stored packs go bad, are cut short or vanish: snapshots may lack only what that
+hurts, and only until a check has recorded it and a backup has stored it again; in the end that is done, and every snapshot is whole. The run fails if one of the events that it must have seen did not happen.`, []proof{
 		{"engine", "TestSimulation", "many schedules"},
 		{"engine", "TestSimulationRepeats", "a seed gives the same schedule each time"},
 	}},
