@@ -9,7 +9,6 @@ import (
 	"context"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"syscall"
 )
 
@@ -19,11 +18,7 @@ func main() { os.Exit(realMain()) }
 // cancels it; the second ends the process at once.
 func realMain() int {
 	noDump()
-	// What lives is mostly a few large buffers, which cost nothing to collect,
-	// so that half the garbage that Go lets lie otherwise saves memory for free.
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(50)
-	}
+	paceGarbage()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	signals := make(chan os.Signal, 2)
