@@ -314,10 +314,8 @@ func TestMixedCopy(t *testing.T) {
 // miss and raises the flag.
 func TestWrongValueIsAMiss(t *testing.T) {
 	x := mustOpen(t, Options{Dir: t.TempDir()})
-	d, ok := x.store.(*disk)
-	if !ok {
-		t.Fatal("not on disk")
-	}
+	mustInsert(t, x, entries(0, 1))
+	d := diskOf(t, x)
 	for name, value := range map[string][]byte{
 		"of another chunk":      d.sums.appendChunk(nil, id(2), place(1)),
 		"of another repository": newSummer([16]byte{1}).appendChunk(nil, id(1), place(1)),
@@ -342,7 +340,7 @@ func TestWrongValueIsAMiss(t *testing.T) {
 func TestCloseWithoutDirectory(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "index")
-	x, err := Open(Options{Dir: dir})
+	x, err := Open(Options{Dir: dir, limits: new(frontLimits)})
 	if err != nil {
 		t.Fatal(err)
 	}

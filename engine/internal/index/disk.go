@@ -3,7 +3,6 @@ package index
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -41,67 +40,24 @@ const (
 	flattenTimeout = 15 * time.Minute
 	abandonTimeout = 4 * time.Second
 
-	lockName  = "lock"
 	genPrefix = "gen-"
 )
 
-// A disk is a store in a directory:
+// A disk is the database of an index, in a directory:
 //
-//	lock        held while the index is open
 //	gen-<n>     a Badger database and, when it is closed in order, CLEAN
 //
-// A reset makes the database of the next number before it removes the last:
-// it holds the lock throughout, and does not depend on being able to remove
-// files that a broken Badger may still have open.
+// Each new one has a number of its own, so that it does not depend on being able
+// to remove files that a broken Badger may still have open.
 type disk struct {
 	dir     string
 	sums    *summer
 	damaged *atomic.Bool
 	free    func(dir string) (uint64, error) // freeSpace
-	lock    io.Closer
-	rebuilt bool
 
 	gen      uint64
-	db       *badger.DB   // nil if the last reset failed
+	db       *badger.DB   // nil: not open
 	inserted atomic.Int64 // since the last flatten
-}
-
-var _ store = (*disk)(nil)
-
-// openDisk opens the database of the highest number, or makes one.
-func openDisk(dir string, sums *summer, damaged *atomic.Bool) (_ *disk, err error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, err
-	}
-	lock, err := acquire(filepath.Join(dir, lockName))
-	if err != nil {
-		return nil, err
-	}
-	defer func() {
-		if err != nil {
-			_ = lock.Close() // err says why
-		}
-	}()
-	d := &disk{dir: dir, sums: sums, damaged: damaged, free: freeSpace, lock: lock}
-	if err := d.room(); err != nil {
-		return nil, err
-	}
-	gens, err := d.generations()
-	if err != nil {
-		return nil, err
-	}
-	if len(gens) > 0 {
-		d.gen = gens[len(gens)-1]
-		if d.openExisting() == nil {
-			d.removeOthers()
-			return d, nil
-		}
-		d.rebuilt = true // whatever it was, it is cheaper to rebuild than to understand
-	}
-	if err := d.openFresh(); err != nil {
-		return nil, err
-	}
-	return d, nil
 }
 
 // openExisting opens the database d.gen if it is whole and ours.
@@ -148,7 +104,7 @@ func (d *disk) openFresh() error {
 		return err
 	}
 	d.inserted.Store(0)
-	d.removeOthers()
+	d.removeBut(d.gen)
 	return nil
 }
 
@@ -227,22 +183,30 @@ func (d *disk) insert(entries []Entry) error {
 			buf = appendKey(buf, batch[i].ID)
 			buf = d.sums.appendChunk(buf, batch[i].ID, batch[i].Place)
 		}
-		err := d.write(func(db *badger.DB) error {
-			wb := db.NewWriteBatch()
-			defer wb.Cancel()
-			for kv := range slices.Chunk(buf, keySize+valueSize) {
-				if err := wb.Set(kv[:keySize:keySize], kv[keySize:]); err != nil {
-					return err
-				}
-			}
-			return wb.Flush()
-		})
-		if err != nil {
+		if err := d.insertRaw(buf); err != nil {
 			return err
 		}
-		d.inserted.Add(int64(len(batch)))
 	}
 	return nil
+}
+
+// insertRaw inserts one batch of keys and values, each behind the other. It
+// takes ownership of batch.
+func (d *disk) insertRaw(batch []byte) error {
+	err := d.write(func(db *badger.DB) error {
+		wb := db.NewWriteBatch()
+		defer wb.Cancel()
+		for kv := range slices.Chunk(batch, keySize+valueSize) {
+			if err := wb.Set(kv[:keySize:keySize], kv[keySize:]); err != nil {
+				return err
+			}
+		}
+		return wb.Flush()
+	})
+	if err == nil {
+		d.inserted.Add(int64(len(batch) / (keySize + valueSize)))
+	}
+	return err
 }
 
 func (d *disk) loaded() (map[SegmentID]bool, error) {
@@ -293,13 +257,7 @@ func (d *disk) count() (n int64, err error) {
 	return n, err
 }
 
-func (d *disk) reset() error {
-	d.abandon()
-	return d.openFresh()
-}
-
 func (d *disk) close() error {
-	defer d.lock.Close() // last: no one may come in before CLEAN is written
 	if d.db == nil {
 		return nil
 	}
@@ -351,12 +309,12 @@ func (d *disk) generations() ([]uint64, error) {
 	return gens, nil
 }
 
-// removeOthers removes every database but d.gen. What cannot be removed today
-// is removed at the next open, so errors do not matter.
-func (d *disk) removeOthers() {
+// removeBut removes every database but the one of that number; 0 is none's. What
+// cannot be removed today is removed at the next open, so errors do not matter.
+func (d *disk) removeBut(gen uint64) {
 	gens, _ := d.generations()
 	for _, n := range gens {
-		if n != d.gen {
+		if n != gen {
 			_ = os.RemoveAll(d.path(n))
 		}
 	}
@@ -413,7 +371,7 @@ func (d *disk) each(kind byte, f func(*badger.Item) error) error {
 func (d *disk) view(f func(*badger.Txn) error) error {
 	db := d.db
 	if db == nil {
-		return fmt.Errorf("%w: not open after a failed reset", ErrDamaged)
+		return fmt.Errorf("%w: not open", ErrDamaged)
 	}
 	err := guarded(func() error {
 		txn := db.NewTransaction(false)
@@ -427,7 +385,7 @@ func (d *disk) view(f func(*badger.Txn) error) error {
 func (d *disk) write(f func(*badger.DB) error) error {
 	db := d.db
 	if db == nil {
-		return fmt.Errorf("%w: not open after a failed reset", ErrDamaged)
+		return fmt.Errorf("%w: not open", ErrDamaged)
 	}
 	if err := d.room(); err != nil {
 		return err

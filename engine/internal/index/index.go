@@ -7,8 +7,9 @@
 // nothing, not even for a chunk of a segment that is marked loaded. A caller
 // that must find a chunk answers a miss with Reset and loads again.
 //
-// On disk the index is a Badger database, in memory a Go map. Badger never
-// meets unchecked bytes: see verify.go for why.
+// In memory the index is a Go map. On disk it is one file while it is small, and
+// a Badger database with such a file in front of it later: see front.go. Badger
+// never meets unchecked bytes: see verify.go for why.
 package index
 
 import (
@@ -79,6 +80,15 @@ type Options struct {
 	// ReadOnly keeps the index in memory, whatever Dir says: Dir is neither
 	// written nor read.
 	ReadOnly bool
+
+	limits *frontLimits // tests make them small
+}
+
+func (o Options) front() frontLimits {
+	if o.limits != nil {
+		return *o.limits
+	}
+	return frontLimits{whole: frontWhole, cache: frontCache}
 }
 
 // An Index maps chunk IDs to places. All methods are safe for concurrent use.
@@ -122,11 +132,11 @@ func Open(opts Options) (*Index, error) {
 		x.store = newMemory(sums, &x.damaged)
 		return x, nil
 	}
-	d, err := openDisk(opts.Dir, sums, &x.damaged)
+	f, err := openFront(opts.Dir, sums, &x.damaged, opts.front())
 	if err != nil {
 		return nil, fmt.Errorf("open index %s: %w", opts.Dir, err)
 	}
-	x.store, x.rebuilt = d, d.rebuilt
+	x.store, x.rebuilt = f, f.rebuilt
 	return x, nil
 }
 

@@ -48,14 +48,35 @@ func segment(n int) SegmentID {
 	return SegmentID(h[:16])
 }
 
+// mustOpen opens an index. If opts does not say otherwise its front is so small
+// that everything is in the database, which most of these tests are about.
 func mustOpen(t testing.TB, opts Options) *Index {
 	t.Helper()
+	if opts.limits == nil {
+		opts.limits = new(frontLimits)
+	}
 	x, err := Open(opts)
 	if err != nil {
 		t.Fatalf("Open(%+v) = %v", opts, err)
 	}
 	t.Cleanup(func() { _ = x.Close() })
 	return x
+}
+
+// diskOf returns the open database of x.
+func diskOf(t testing.TB, x *Index) *disk {
+	t.Helper()
+	f, ok := x.store.(*front)
+	if !ok {
+		t.Fatal("not on disk")
+	}
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	d, err := f.database()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
 }
 
 func mustClose(t testing.TB, x *Index) {
@@ -87,7 +108,13 @@ func checkAll(t testing.TB, x *Index, from, to int) {
 // both runs f in memory and on disk.
 func both(t *testing.T, f func(t *testing.T, x *Index)) {
 	t.Run("memory", func(t *testing.T) { f(t, mustOpen(t, Options{})) })
-	t.Run("disk", func(t *testing.T) { f(t, mustOpen(t, Options{Dir: t.TempDir()})) })
+	t.Run("database", func(t *testing.T) { f(t, mustOpen(t, Options{Dir: t.TempDir()})) })
+	t.Run("front and database", func(t *testing.T) {
+		f(t, mustOpen(t, Options{Dir: t.TempDir(), limits: &frontLimits{whole: 50, cache: 20}}))
+	})
+	t.Run("front", func(t *testing.T) {
+		f(t, mustOpen(t, Options{Dir: t.TempDir(), limits: &frontLimits{whole: frontWhole, cache: frontCache}}))
+	})
 }
 
 func TestInsertAndLookup(t *testing.T) {
@@ -252,10 +279,8 @@ func TestReadOnlyWritesNothing(t *testing.T) {
 
 func TestNoSpace(t *testing.T) {
 	x := mustOpen(t, Options{Dir: t.TempDir()})
-	d, ok := x.store.(*disk)
-	if !ok {
-		t.Fatal("not on disk")
-	}
+	mustInsert(t, x, entries(-1, 0))
+	d := diskOf(t, x)
 	free := uint64(minFree)
 	d.free = func(string) (uint64, error) {
 		free -= 1 << 10 // goes down with every batch
@@ -264,7 +289,7 @@ func TestNoSpace(t *testing.T) {
 	if err := x.Insert(entries(0, 10*batchSize)); !errors.Is(err, ErrNoSpace) || errors.Is(err, ErrDamaged) {
 		t.Errorf("Insert = %v, want ErrNoSpace", err)
 	}
-	if n, err := x.Count(); n != 3*batchSize || err != nil {
+	if n, err := x.Count(); n != 1+3*batchSize || err != nil {
 		t.Errorf("Count() = %d, %v, want the batches that had room", n, err)
 	}
 	if err := x.SetTag(Tag{N: 1}); !errors.Is(err, ErrNoSpace) {
@@ -290,19 +315,15 @@ func TestPanicIsDamage(t *testing.T) {
 	dir := t.TempDir()
 	x := mustOpen(t, Options{Dir: dir})
 	mustInsert(t, x, entries(0, 10))
-	d, ok := x.store.(*disk)
-	if !ok {
-		t.Fatal("not on disk")
-	}
-	d.db = new(badger.DB) // its methods panic
+	diskOf(t, x).db = new(badger.DB) // its methods panic
 	if _, _, err := x.Lookup(id(1)); !errors.Is(err, ErrDamaged) {
 		t.Errorf("Lookup = %v, want ErrDamaged", err)
 	}
 	if err := x.Insert(entries(0, 1)); !errors.Is(err, ErrDamaged) {
 		t.Errorf("Insert = %v, want ErrDamaged", err)
 	}
-	if _, ok := x.Tag(); ok {
-		t.Error("Tag() of a broken index = true")
+	if err := x.SetTag(Tag{N: 1}); !errors.Is(err, ErrDamaged) {
+		t.Errorf("SetTag = %v, want ErrDamaged", err)
 	}
 	if err := x.Reset(); err != nil {
 		t.Fatalf("Reset = %v", err)

@@ -24,7 +24,11 @@ func TestModel(t *testing.T) {
 	fewerChecks(t, scale(5, 5, 50))
 	base := t.TempDir()
 	rapid.Check(t, func(r *rapid.T) {
-		opts := Options{Dir: base, Repository: [16]byte{1, 2, 3}}
+		limits := frontLimits{}
+		if rapid.Bool().Draw(r, "front") {
+			limits = frontLimits{whole: rapid.IntRange(0, 3000).Draw(r, "whole"), cache: rapid.IntRange(0, 200).Draw(r, "cache")}
+		}
+		opts := Options{Dir: base, Repository: [16]byte{1, 2, 3}, limits: &limits}
 		disk, err := Open(opts)
 		if err != nil {
 			r.Fatal(err)
@@ -107,17 +111,38 @@ func (p *pair) reopen(r *rapid.T) {
 	p.open(r)
 }
 
-// crash reopens the index from its files as they lie, CLEAN excepted.
+// crash reopens the index from its files as they lie, CLEAN excepted. What was
+// not in the database is as it was when the index was opened.
 func (p *pair) crash(r *rapid.T) {
-	d, ok := p.disk.store.(*disk)
+	f, ok := p.disk.store.(*front)
 	if !ok {
 		r.Fatal("not on disk")
 	}
-	d.abandon()
-	if err := d.lock.Close(); err != nil {
+	if f.db.Load() == nil {
+		return
+	}
+	marks, _ := p.disk.Loaded()
+	tag, tagged := p.disk.Tag()
+	if err := f.leak(); err != nil {
 		r.Fatal(err)
 	}
 	p.open(r)
+	// Marks may be lost that were made before the database was opened.
+	kept, err := p.disk.Loaded()
+	if err != nil {
+		r.Fatal(err)
+	}
+	for id := range kept {
+		if !marks[id] {
+			r.Fatalf("after a crash segment %x is loaded", id)
+		}
+	}
+	for id := range marks {
+		p.both(r, func(x *Index) error { return x.MarkLoaded(id) })
+	}
+	if tagged {
+		p.both(r, func(x *Index) error { return x.SetTag(tag) })
+	}
 }
 
 func (p *pair) open(r *rapid.T) {
