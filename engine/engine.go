@@ -47,6 +47,10 @@ type Options struct {
 	// Default: GOMAXPROCS.
 	Workers int
 
+	// Compression says how hard what is stored is compressed, by backups and by
+	// collections. Default: CompressionFastest.
+	Compression Compression
+
 	// Retry says how requests that fail for a while are tried again, unless the
 	// backend that is given is a retry.Backend already. Default: see
 	// retry.Policy; up to 5 minutes.
@@ -80,6 +84,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.Workers < 0 || o.Workers > maxWorkers {
 		errs = append(errs, errors.New("options: Workers must lie between 1 and 256"))
+	}
+	if o.Compression > CompressionAuto {
+		errs = append(errs, errors.New("options: there is no such Compression"))
 	}
 	if o.MetadataCache < 0 {
 		errs = append(errs, errors.New("options: MetadataCache must not be negative"))

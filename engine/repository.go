@@ -188,7 +188,8 @@ func (r *Repository) start(ctx context.Context) error {
 	r.store = store.New(store.Options{
 		Backend: r.meter, Repository: r.id, Keys: r.keys, Log: r.log, Index: r.index,
 		Workers: r.opts.Workers, Logger: r.opts.Logger, Limits: r.opts.tuning.limits,
-		Blocks: blockcache.New(blocks),
+		Compression: r.opts.Compression.inStore(),
+		Blocks:      blockcache.New(blocks),
 	})
 	return r.store.CheckIndex(ctx)
 }

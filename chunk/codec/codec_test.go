@@ -14,6 +14,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/klauspost/compress/s2"
 	"github.com/klauspost/compress/zstd"
 	"pgregory.net/rapid"
 
@@ -66,7 +67,7 @@ func TestRoundTrip(t *testing.T) {
 		"zeros": make([]byte, 1<<20), "largest": text(16 << 20), "largest random": random(16 << 20),
 		"largest zeros": make([]byte, 16<<20), "mixed": append(random(200<<10), text(300<<10)...),
 	}
-	for _, l := range []codec.Level{codec.Fastest, codec.Default, codec.Better, codec.Best} {
+	for _, l := range []codec.Level{codec.Fastest, codec.Default, codec.Better, codec.Best, codec.S2} {
 		e, d := newEncoder(t, l), newDecoder(t)
 		for name, in := range inputs {
 			if len(in) > 1<<20 && (l > codec.Fastest || raceEnabled) || len(in) > 1<<19 && raceEnabled && l > codec.Default {
@@ -110,8 +111,8 @@ func TestRawWhereCompressionDoesNotPay(t *testing.T) {
 }
 
 func TestNewEncoderRefuses(t *testing.T) {
-	if _, err := codec.NewEncoder(codec.Best + 1); err == nil {
-		t.Error("level 4 was accepted")
+	if _, err := codec.NewEncoder(codec.S2 + 1); err == nil {
+		t.Error("level 5 was accepted")
 	}
 }
 
@@ -158,6 +159,7 @@ func stream(tb testing.TB, stated uint64, content []byte) []byte {
 
 func TestDecodeRefuses(t *testing.T) {
 	content, zeros := text(300_000), make([]byte, 12<<20)
+	short := newEncoder(t, codec.S2).Encode(nil, content[:1000])
 	good := frame(t, 300_000, content)
 	skippable := append(wire.AppendUvarint([]byte{1}, 5), 0x50, 0x2a, 0x4d, 0x18, 1, 0, 0, 0, 0)
 	tests := []struct {
@@ -169,8 +171,14 @@ func TestDecodeRefuses(t *testing.T) {
 		{"length cut off", []byte{1, 0x80}},
 		{"length not minimal", []byte{0, 0x81, 0x00, 7}},
 		{"length of 2^40", append(wire.AppendUvarint([]byte{1}, 1<<40), good[4:]...)},
-		{"S2, which is reserved", []byte{2, 1, 7}},
-		{"unknown codec", []byte{77, 1, 7}},
+		{"no S2 block", []byte{2, 0}},
+		{"no S2 block but length", []byte{2, 4}},
+		{"not an S2 block", []byte{2, 4, 4, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}},
+		{"S2 block cut off", short[:len(short)-1]},
+		{"something follows the S2 block", append(bytes.Clone(short), 0)},
+		{"S2 block of one byte less than stated", append(wire.AppendUvarint([]byte{2}, 1001), short[3:]...)},
+		{"S2 block of one byte more than stated", append(wire.AppendUvarint([]byte{2}, 999), short[3:]...)},
+		{"S2 bomb", append(wire.AppendUvarint([]byte{2}, 1000), s2.Encode(nil, zeros)...)},
 		{"raw too short", []byte{0, 2, 7}},
 		{"raw too long", []byte{0, 1, 7, 7}},
 		{"no frame", []byte{1, 0}},
@@ -203,6 +211,9 @@ func TestDecodeRefuses(t *testing.T) {
 			}
 		})
 	}
+	if out, err := d.Decode(nil, []byte{77, 1, 7}, 16<<20); !errors.Is(err, codec.ErrUnknown) || errors.Is(err, codec.ErrCorrupt) || out != nil {
+		t.Errorf("codec 77: Decode = %d bytes, %v, want ErrUnknown", len(out), err)
+	}
 	for _, ok := range [][]byte{good, stream(t, 300_000, content)} {
 		if out, err := d.Decode(nil, ok, 300_000); err != nil || !bytes.Equal(out, content) {
 			t.Errorf("a good block after the bad ones: %v", err)
@@ -213,7 +224,10 @@ func TestDecodeRefuses(t *testing.T) {
 // TestDecodeMemory gives bombs to a Decoder and measures what it takes.
 func TestDecodeMemory(t *testing.T) {
 	zeros := make([]byte, 16<<20)
-	bombs := [][]byte{frame(t, 1000, zeros), stream(t, 1000, zeros), frame(t, 16<<20, zeros), stream(t, 900, zeros[:1<<20])}
+	bombs := [][]byte{
+		frame(t, 1000, zeros), stream(t, 1000, zeros), frame(t, 16<<20, zeros), stream(t, 900, zeros[:1<<20]),
+		append(wire.AppendUvarint([]byte{2}, 1000), s2.Encode(nil, zeros)...), append(wire.AppendUvarint([]byte{2}, 16<<20), s2.Encode(nil, zeros)...),
+	}
 	hollow := stream(t, 16<<20, text(1000))
 	d := newDecoder(t)
 	_, _ = d.Decode(nil, stream(t, 10, text(10)), 10) // the decoder's own memory
@@ -232,19 +246,19 @@ func TestDecodeMemory(t *testing.T) {
 	}
 	runtime.ReadMemStats(&after)
 	if n := after.TotalAlloc - before.TotalAlloc; n > 4<<20 {
-		t.Errorf("40 bombs of 16 MiB took %d bytes", n)
+		t.Errorf("60 bombs of 16 MiB took %d bytes", n)
 	}
 }
 
 func TestMutations(t *testing.T) {
 	in := text(3000)
-	for _, good := range [][]byte{newEncoder(t, codec.Default).Encode(nil, in), codec.AppendRaw(nil, in)} {
+	for _, good := range [][]byte{newEncoder(t, codec.Default).Encode(nil, in), codec.AppendRaw(nil, in), newEncoder(t, codec.S2).Encode(nil, in)} {
 		d := newDecoder(t)
 		for i := range len(good) * 8 {
 			bad := bytes.Clone(good)
 			bad[i/8] ^= 1 << (i % 8)
 			// The content may be wrong: that is for the hash of the chunks.
-			if out, err := d.Decode(nil, bad, 4000); err != nil && !errors.Is(err, codec.ErrCorrupt) {
+			if out, err := d.Decode(nil, bad, 4000); err != nil && !errors.Is(err, codec.ErrCorrupt) && !errors.Is(err, codec.ErrUnknown) {
 				t.Fatalf("bit %d: %v", i, err)
 			} else if n, _ := codec.RawLen(bad); err == nil && n != len(out) {
 				t.Fatalf("bit %d: %d bytes, %d stated", i, len(out), n)
@@ -258,18 +272,20 @@ func TestNoAllocationInSteadyState(t *testing.T) {
 		t.Skip("the race detector empties pools at random")
 	}
 	for name, in := range map[string][]byte{"text": text(1 << 20), "random": random(1 << 20), "small": text(500)} {
-		e, d := newEncoder(t, codec.Fastest), newDecoder(t)
-		var encoded, out []byte
-		run := func() {
-			encoded = e.Encode(encoded[:0], in)
-			var err error
-			if out, err = d.Decode(out[:0], encoded, len(in)); err != nil {
-				t.Fatal(err)
+		for _, l := range []codec.Level{codec.Fastest, codec.S2} {
+			e, d := newEncoder(t, l), newDecoder(t)
+			var encoded, out []byte
+			run := func() {
+				encoded = e.Encode(encoded[:0], in)
+				var err error
+				if out, err = d.Decode(out[:0], encoded, len(in)); err != nil {
+					t.Fatal(err)
+				}
 			}
-		}
-		run()
-		if n := testing.AllocsPerRun(10, run); n > 0 {
-			t.Errorf("%s: %v allocations a block", name, n)
+			run()
+			if n := testing.AllocsPerRun(10, run); n > 0 {
+				t.Errorf("%s, level %d: %v allocations a block", name, l, n)
+			}
 		}
 	}
 }
@@ -303,12 +319,13 @@ func FuzzDecode(f *testing.F) {
 	f.Add(e.Encode(nil, make([]byte, 50_000)))
 	f.Add(codec.AppendRaw(nil, text(50)))
 	f.Add(stream(f, 1000, text(1000)))
+	f.Add(newEncoder(f, codec.S2).Encode(nil, text(500)))
 	f.Add([]byte{1, 0x80, 0x80, 0x80, 8, 0x28, 0xb5, 0x2f, 0xfd})
 	f.Fuzz(func(t *testing.T, p []byte) {
 		const limit = 1 << 20
 		out, err := d.Decode(nil, p, limit)
 		if err != nil {
-			if !errors.Is(err, codec.ErrCorrupt) || out != nil {
+			if !errors.Is(err, codec.ErrCorrupt) && !errors.Is(err, codec.ErrUnknown) || out != nil {
 				t.Errorf("Decode = %d bytes, %v", len(out), err)
 			}
 			return
@@ -324,7 +341,7 @@ func FuzzDecode(f *testing.F) {
 }
 
 func BenchmarkEncode(b *testing.B) {
-	for _, l := range []codec.Level{codec.Fastest, codec.Default} {
+	for _, l := range []codec.Level{codec.Fastest, codec.Default, codec.S2} {
 		for _, size := range []int{64 << 10, 1 << 20} {
 			for name, in := range map[string][]byte{"text": text(size), "random": random(size)} {
 				b.Run(fmt.Sprintf("level=%d/%s/%dKiB", l, name, size>>10), func(b *testing.B) {
@@ -396,6 +413,12 @@ func vectorInputs(t *testing.T) []vector {
 		encoded := e.Encode(nil, bytes.Repeat(in.unit, in.times))
 		vs = append(vs, vector{in.name, hex.EncodeToString(encoded), hex.EncodeToString(in.unit), in.times})
 	}
+	for _, v := range slices.Clone(vs[3:]) {
+		unit, _ := hex.DecodeString(v.Unit) // it was encoded just now
+		v.Name += ", S2"
+		v.Encoded = hex.EncodeToString(newEncoder(t, codec.S2).Encode(nil, bytes.Repeat(unit, v.Times)))
+		vs = append(vs, v)
+	}
 	streamed := vector{Name: "frame without a content size", Unit: hex.EncodeToString(text(300)), Times: 2}
 	streamed.Encoded = hex.EncodeToString(stream(t, 600, bytes.Repeat(text(300), 2)))
 	return append(vs, streamed)
@@ -424,7 +447,7 @@ func TestVectors(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if len(vs) < 7 {
+	if len(vs) < 10 {
 		t.Errorf("%d vectors in the file", len(vs))
 	}
 	for _, v := range vs {

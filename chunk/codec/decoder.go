@@ -26,8 +26,9 @@ func NewDecoder() (*Decoder, error) {
 // Decode appends the content of the encoding src to dst. A stated length above
 // limit, in bytes, is an error before anything is allocated; otherwise Decode
 // allocates at most the stated length and a few bytes, whatever the payload
-// holds, and the content has exactly that length. Errors wrap ErrCorrupt and
-// leave dst as it was. src must not overlap the spare capacity of dst.
+// holds, and the content has exactly that length. Errors wrap ErrCorrupt or
+// ErrUnknown and leave dst as it was. src must not overlap the spare capacity of
+// dst.
 func (d *Decoder) Decode(dst, src []byte, limit int) ([]byte, error) {
 	b, err := split(src)
 	if err != nil {
@@ -44,8 +45,10 @@ func (d *Decoder) Decode(dst, src []byte, limit int) ([]byte, error) {
 		return append(dst, b.payload...), nil
 	case codecZstd:
 		return d.decompress(dst, b.payload, b.raw)
+	case codecS2:
+		return decodeS2(dst, b.payload, b.raw)
 	}
-	return dst, fmt.Errorf("encoded block: %w: codec %d", ErrCorrupt, b.codec)
+	return dst, fmt.Errorf("encoded block: %w: %d", ErrUnknown, b.codec)
 }
 
 func (d *Decoder) decompress(dst, payload []byte, n int) ([]byte, error) {

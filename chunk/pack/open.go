@@ -45,8 +45,9 @@ func BlockOpener(key seal.Key, repo [16]byte, birth seal.Header) (*seal.Opener, 
 // OpenBlock opens and decodes one sealed block and appends its content to dst.
 // limit is the length in bytes that the content may have: Raw of the block. It
 // may be shorter, if a broken program sealed it: that, and the hashes of the
-// chunks, is for the caller to check. Errors wrap ErrCorrupt and leave dst as
-// it was. OpenBlock uses d's scratch buffer and retains nothing.
+// chunks, is for the caller to check. Errors wrap ErrCorrupt, or
+// seal.ErrNewerFormat for a codec that this version does not know, and leave dst
+// as it was. OpenBlock uses d's scratch buffer and retains nothing.
 //
 //nolint:revive // argument-limit: two of the worker's tools, two of the block's bytes, two of its numbers
 func OpenBlock(o *seal.Opener, d *codec.Decoder, dst, sealed []byte, number uint32, limit int) ([]byte, error) {
@@ -55,6 +56,9 @@ func OpenBlock(o *seal.Opener, d *codec.Decoder, dst, sealed []byte, number uint
 		return dst, fmt.Errorf("block: %w: %w", ErrCorrupt, err)
 	}
 	out, err := d.Decode(dst, plain, min(limit, MaxRaw))
+	if errors.Is(err, codec.ErrUnknown) { // sealed by who has the key, so no damage
+		return dst, fmt.Errorf("block: %w: %w", seal.ErrNewerFormat, err)
+	}
 	if err != nil {
 		return dst, fmt.Errorf("block: %w: %w", ErrCorrupt, err)
 	}

@@ -24,6 +24,7 @@ type globalFlags struct {
 	keyFile, passphraseFile, passphraseCommand string
 	noProgress                                 bool
 	limitUpload, limitDownload                 string
+	compression                                string
 }
 
 // stdio is the standard streams of one run.

@@ -80,6 +80,7 @@ time, with a generated key.`,
 	fs.BoolVar(&f.excludeCaches, "exclude-caches", false, "leave out what is in directories with a CACHEDIR.TAG")
 	fs.StringArrayVar(&f.filesFrom, "files-from", nil, "`file` with further PATHs, one a line; - is standard input (may be repeated)")
 	fs.BoolVar(&f.oneFileSystem, "one-file-system", false, "leave out what is mounted below a PATH")
+	a.compressionFlag(fs)
 	fs.BoolVar(&f.reread, "reread", false, "read every file, whatever its times say")
 	fs.BoolVar(&f.dryRun, "dry-run", false, "store nothing; say what would be new")
 	fs.BoolVar(&f.skipIfUnchanged, "skip-if-unchanged", false, "publish no snapshot if nothing changed")
@@ -94,6 +95,9 @@ func (a *app) backup(ctx context.Context, f backupFlags, args []string, dash int
 	opts, err := f.options()
 	if err != nil {
 		return err
+	}
+	if _, err := a.compression(); err != nil {
+		return err // before a repository is made
 	}
 	in, err := a.backupInput(f, args, dash)
 	if err != nil {

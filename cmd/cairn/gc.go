@@ -50,6 +50,7 @@ rewritten. An interrupted collection does no harm, and the next one goes on.`,
 		},
 	}
 	fs := cmd.Flags()
+	a.compressionFlag(fs)
 	fs.BoolVarP(&f.dryRun, "dry-run", "n", false, "say what would be done, and change nothing")
 	fs.StringVar(&f.keepDeleted, "keep-deleted", "1d", "keep what snapshots need that were deleted within this `time`; 0 keeps nothing")
 	fs.StringVar(&f.spare, "spare", "1d", "spare what was stored within this `time` and is in no snapshot; 0 spares nothing, and running backups may have to begin anew")

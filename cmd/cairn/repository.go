@@ -35,6 +35,10 @@ func (a *app) open(ctx context.Context, how access) (*engine.Repository, locatio
 
 // openAt opens the repository at l.
 func (a *app) openAt(ctx context.Context, l location, how access) (*engine.Repository, error) {
+	compression, err := a.compression()
+	if err != nil {
+		return nil, err
+	}
 	// Before anyone is asked for a passphrase.
 	if err := missing(l); err != nil {
 		return nil, err
@@ -52,7 +56,7 @@ func (a *app) openAt(ctx context.Context, l location, how access) (*engine.Repos
 	if err != nil {
 		return nil, err
 	}
-	opts := engine.Options{CacheDir: a.makeCacheDir(), Program: programName, Version: version}
+	opts := engine.Options{CacheDir: a.makeCacheDir(), Program: programName, Version: version, Compression: compression}
 	if l.remote() {
 		opts.MetadataCache = metadataCache
 	}

@@ -94,6 +94,7 @@ nothing needs any more is collected.`,
 	flags.StringArrayVar(&f.origins, "allow-origin", nil, "`origin` of web pages that may use the server, such as https://app.example (may be repeated)")
 	flags.StringArrayVar(&f.hosts, "allow-host", nil, "host `name` by which requests may address the server (may be repeated)")
 	flags.BoolVar(&f.allowChanging, "allow-changing", false, "store data that keep changing while they are read, marked with the tag changing")
+	a.compressionFlag(flags)
 	flags.StringVar(&f.stateDir, "state-dir", "", "`directory` for the states of jobs")
 	flags.IntVar(&f.maxCreations, "max-creations", 4, "how `many` backups are created at once")
 	flags.Int64Var(&f.maxBody, "max-body", 64<<20, "how many `bytes` of assets one request may carry")
@@ -235,6 +236,10 @@ type repositories struct {
 // newRepositories finds out where the repository is and what opens it: mistakes
 // in that end the program, all else may be mended while it runs.
 func (a *app) newRepositories(ctx context.Context, data *servedData, logger *slog.Logger) (*repositories, error) {
+	compression, err := a.compression()
+	if err != nil {
+		return nil, err
+	}
 	l, err := a.locate()
 	if err != nil {
 		return nil, err
@@ -255,7 +260,7 @@ func (a *app) newRepositories(ctx context.Context, data *servedData, logger *slo
 	if err != nil {
 		return nil, err
 	}
-	opts := engine.Options{CacheDir: a.makeCacheDir(), Program: programName, Version: version, Logger: logger}
+	opts := engine.Options{CacheDir: a.makeCacheDir(), Program: programName, Version: version, Compression: compression, Logger: logger}
 	if l.remote() {
 		opts.MetadataCache = metadataCache
 	}

@@ -55,10 +55,7 @@ func (s *Store) packTarget(kind seal.Kind) (int, error) {
 
 // seal takes blocks, compresses and seals them.
 func (ss *Session) seal(ctx context.Context) error {
-	enc, err := codec.NewEncoder(codec.Fastest)
-	if err != nil {
-		return err
-	}
+	c := compressor{adapter: ss.adapter, level: ss.store.opts.Compression.Level}
 	v, err := pack.NewVerifier(ss.store.opts.Keys.Chunk)
 	if err != nil {
 		return err
@@ -66,6 +63,7 @@ func (ss *Session) seal(ctx context.Context) error {
 	var encoded []byte
 	for {
 		var b *block
+		begin := time.Now()
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
@@ -74,7 +72,10 @@ func (ss *Session) seal(ctx context.Context) error {
 		if b == nil {
 			return nil // closed: all is sealed
 		}
-		encoded = enc.Encode(encoded[:0], b.raw)
+		ss.adapter.waited(time.Since(begin))
+		if encoded, err = c.encode(encoded[:0], b.raw); err != nil {
+			return err
+		}
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
@@ -185,8 +186,11 @@ func (ss *Session) finish(ctx context.Context, w *openPack) error {
 		return err
 	}
 	ss.flying.Add(1)
+	begin := time.Now()
 	select {
 	case ss.packs <- p:
+		now := time.Now()
+		ss.adapter.handed(now, now.Sub(begin))
 		return nil
 	case <-ss.done:
 		ss.flying.Done()

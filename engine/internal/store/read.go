@@ -236,6 +236,9 @@ func (s *Store) OpenBlock(ctx context.Context, r *Reader, p index.Place, sealed 
 		return nil, err
 	}
 	raw, err := pack.OpenBlock(o, r.dec, r.buf[:0], sealed, p.Block, maxBlock)
+	if errors.Is(err, seal.ErrNewerFormat) {
+		return nil, fmt.Errorf("%s at %d: %w", layout.Pack(info.ID), p.Offset, err)
+	}
 	if err != nil {
 		return nil, s.corruptAt(info, p, chunk.ID{}, err)
 	}

@@ -44,7 +44,7 @@ func (r *Repacker) rewriter() (*rewriter, error) {
 		return nil, err
 	}
 	a.hash = chunk.NewHasher(r.store.opts.Keys.Chunk)
-	a.enc, err = codec.NewEncoder(codec.Fastest)
+	a.enc, err = codec.NewEncoder(r.store.opts.Compression.Level)
 	return a, err
 }
 
@@ -55,7 +55,11 @@ func (r *Repacker) rewrite(ctx context.Context, o *seal.Opener, b sealedBlock, c
 	if err != nil {
 		return err
 	}
-	if a.opened, err = pack.OpenBlock(o, a.dec, a.opened[:0], b.sealed, b.block.Number, maxBlock); err != nil {
+	a.opened, err = pack.OpenBlock(o, a.dec, a.opened[:0], b.sealed, b.block.Number, maxBlock)
+	if errors.Is(err, seal.ErrNewerFormat) {
+		return fmt.Errorf("pack %d: %w", b.number, err)
+	}
+	if err != nil {
 		return blockError{err}
 	}
 	rest, next := a.opened, 0

@@ -54,8 +54,9 @@ type Session struct {
 	sealers sync.WaitGroup
 	drained bool
 
-	claims claims
-	free   sync.Pool // of *block
+	claims  claims
+	free    sync.Pool // of *block
+	adapter *adapter  // nil: the level of compression stays
 
 	publishing latch.Mutex // one record at a time; guards partial and opts.Partial
 	partial    []byte      // the last one that was recorded
@@ -125,6 +126,7 @@ func (s *Store) Begin(ctx context.Context, opts SessionOptions) (*Session, error
 		return nil, err
 	}
 	ss.claims.init()
+	ss.adapter = newAdapter(s.opts.Compression, s.opts.Workers)
 	ss.meta.hash = chunk.NewHasher(s.opts.Keys.Chunk)
 	ss.free.New = func() any { return new(block) }
 	runCtx, stop := context.WithCancelCause(ctx)

@@ -54,7 +54,7 @@ func (e *CorruptError) Error() string {
 func (e *CorruptError) Unwrap() []error { return []error{ErrCorrupt, e.Err} }
 
 // Options says what a Store works on. Every field but
-// Limits, Blocks and Strict is required.
+// Compression, Limits, Blocks and Strict is required.
 type Options struct {
 	Backend    backend.Backend
 	Repository keys.RepositoryID
@@ -63,9 +63,12 @@ type Options struct {
 	Index      *index.Index
 	Workers    int // sealing goroutines of a session
 	Logger     *slog.Logger
-	Limits     Limits
-	Blocks     *blockcache.Cache // of metadata packs; nil: none
-	Strict     bool              // what the index does not know is missing: nothing is loaded again
+
+	Compression Compression // default: codec.Fastest
+
+	Limits Limits
+	Blocks *blockcache.Cache // of metadata packs; nil: none
+	Strict bool              // what the index does not know is missing: nothing is loaded again
 }
 
 // Limits say when a session records what it stored. Zero means the default.
