@@ -58,3 +58,34 @@ func TestNoExchangeForAPart(t *testing.T) {
 	}
 	sameState(t, state(t, live), before)
 }
+
+// TestNoExchangeForNothing: what is there is not exchanged for less than was
+// asked for, nor for nothing.
+func TestNoExchangeForNothing(t *testing.T) {
+	t.Parallel()
+	r, _ := fresh(t)
+	dir, second := write(t, someFiles()), write(t, map[string][]byte{"small": nil})
+	id := backUp(t, r, source.Dir(dir), engine.BackupOptions{}).Snapshot.ID
+	two := backUp(t, r, source.Join(source.Dir(dir), source.Dir(second)), engine.BackupOptions{}).Snapshot
+	outer := t.TempDir()
+	live, other := filepath.Join(outer, "live"), filepath.Join(outer, "other")
+	update(t, live, map[string][]byte{"text": []byte("live"), "more": nil})
+	update(t, other, map[string][]byte{"text": []byte("live")})
+	before, otherBefore := state(t, live), state(t, other)
+	for _, paths := range [][]string{{"nowhere"}, {"text", "nowhere"}} {
+		if _, err := r.Restore(t.Context(), id, target.Swap(live), engine.RestoreOptions{Paths: paths}); !errors.Is(err, engine.ErrIncomplete) {
+			t.Errorf("Restore of %q by exchange = %v, want ErrIncomplete", paths, err)
+		}
+		sameState(t, state(t, live), before)
+	}
+	parts := target.Parts(
+		target.Part{Root: two.Roots[0].Name, Target: target.Swap(live)},
+		target.Part{Root: two.Roots[1].Name, Target: target.Swap(other)},
+	)
+	one := engine.RestoreOptions{Paths: []string{two.Roots[0].Name}}
+	if _, err := r.Restore(t.Context(), two.ID, parts, one); !errors.Is(err, target.ErrNotSwappable) {
+		t.Errorf("Restore of one part of two by exchange = %v, want ErrNotSwappable", err)
+	}
+	sameState(t, state(t, live), before)
+	sameState(t, state(t, other), otherBefore)
+}

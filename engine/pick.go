@@ -46,14 +46,18 @@ func newPicker(paths []string) (*picker, error) {
 
 func (p *picker) all() bool { return len(p.patterns) == 0 }
 
-// missed returns what was asked for and not met.
-func (p *picker) missed() (paths []string) {
+// missed says what was asked for and not met: an ErrIncomplete, or nil.
+func (p *picker) missed() error {
+	var paths []string
 	for i, hit := range p.hit {
 		if !hit {
 			paths = append(paths, strings.Join(p.patterns[i], "/"))
 		}
 	}
-	return paths
+	if len(paths) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%w: nothing in the snapshot matches %q", ErrIncomplete, paths)
 }
 
 func (p *picker) choose(name string) picked {

@@ -71,6 +71,10 @@ func (r *Repository) restore(ctx context.Context, id manifest.ID, dst target.Tar
 	if err := x.run(ctx); err != nil {
 		return report, errors.Join(r.meanwhile(err, id), w.Abort())
 	}
+	missed := pick.missed()
+	if missed != nil && target.AllOrNothing(w) { // what is there does not give way to a part
+		return report, errors.Join(missed, w.Abort())
+	}
 	m.SetPhase(progress.Commit)
 	if err := w.Commit(ctx); err != nil {
 		return report, errors.Join(err, w.Abort())
@@ -80,9 +84,9 @@ func (r *Repository) restore(ctx context.Context, id manifest.ID, dst target.Tar
 	if x.update != nil {
 		report.Changes, report.BytesKept = x.update.Changes(), x.bytesKept.Load()
 	}
-	switch missed := pick.missed(); {
-	case len(missed) > 0:
-		return report, fmt.Errorf("%w: nothing in the snapshot matches %q", ErrIncomplete, missed)
+	switch {
+	case missed != nil:
+		return report, missed
 	case len(report.Problems) > 0:
 		return report, fmt.Errorf("%w: %d", ErrIncomplete, len(report.Problems))
 	}

@@ -431,6 +431,9 @@ func (w *swapWriter) finishStaging(ctx context.Context) (staged string, err erro
 	}
 	single := w.only != "" && !w.more && !w.whole
 	switch {
+	case w.only == "" && !w.more && !w.whole:
+		// Else what is there would give way to an empty directory.
+		return "", fmt.Errorf("%w: nothing was restored for it", ErrNotSwappable)
 	case !absent && fi.IsDir() && single && !w.at.mount:
 		return "", fmt.Errorf("%w: it is a directory, and a single file was restored", ErrNotSwappable)
 	case !absent && !fi.IsDir() && !single:
