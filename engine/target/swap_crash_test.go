@@ -352,6 +352,52 @@ func TestSwapFailsAtEveryStep(t *testing.T) {
 	})
 }
 
+// A blindDisk knows no exchange, and cannot look at anything for a moment once it
+// was asked for one.
+type blindDisk struct {
+	osDisk
+	blind bool
+}
+
+func (d *blindDisk) swap(string, string) error {
+	d.blind = true
+	return errors.ErrUnsupported
+}
+
+func (d *blindDisk) lstat(p string) (fs.FileInfo, error) {
+	if d.blind {
+		d.blind = false
+		return nil, errCrash
+	}
+	return d.osDisk.lstat(p)
+}
+
+// TestSwapBlind: where moves cannot be planned in place of an exchange, nothing
+// has happened.
+func TestSwapBlind(t *testing.T) {
+	for _, c := range swapCases() {
+		if c.mount || len(c.before) == 0 {
+			continue // nothing to be exchanged
+		}
+		dir := fastDir(t)
+		c.prepare(t, dir)
+		s := Swap(filepath.Join(dir, c.target))
+		d := &blindDisk{}
+		s.disk, s.Force = d, true
+		err := c.restoreTo(t.Context(), s)
+		want := c.before
+		if err == nil { // it needed no exchange
+			want = c.after
+		}
+		if got := readWorld(dir); !maps.Equal(got, want) || c.name == "dir" && !errors.Is(err, errCrash) {
+			t.Errorf("%s: %v, and there is %q", c.name, err, got)
+		}
+		if names := leftovers(t, dir); err != nil && len(names) > 0 {
+			t.Errorf("%s: there are %q", c.name, names)
+		}
+	}
+}
+
 // TestSwapUnclear: an application that found nothing made a database of its own.
 // Nothing is touched, ever.
 func TestSwapUnclear(t *testing.T) {

@@ -82,7 +82,9 @@ func (x *swapper) run(staged string, t *SwapTarget) error {
 	}
 	err = x.act(note)
 	if note.Swap != nil && errors.Is(err, errors.ErrUnsupported) {
-		if note, err = x.planMoves(staged, t); err == nil {
+		var moves *swapNote
+		if moves, err = x.planMoves(staged, t); err == nil {
+			note = moves
 			err = x.writeNote(note)
 		}
 		if err == nil {
