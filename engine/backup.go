@@ -159,8 +159,11 @@ func (b *backup) run(ctx context.Context) (BackupReport, error) {
 	report.Resumed = s.resumed.Load()
 	report.Skipped, report.Followed = source.LeftOut(b.view), source.Followed(b.view)
 	if p := parents.snapshot; p != nil && p.Tree == tree && len(snap.Missing) == 0 && p.Complete {
-		report.Unchanged = true
-		if b.opts.SkipIfUnchanged {
+		report.Unchanged, err = b.unchanged(ctx, session, parents)
+		if err != nil {
+			return report, err
+		}
+		if report.Unchanged && b.opts.SkipIfUnchanged {
 			report.Snapshot = *p
 			return report, nil
 		}
@@ -173,6 +176,23 @@ func (b *backup) run(ctx context.Context) (BackupReport, error) {
 	b.meter.SetPhase(progress.Commit)
 	report.Snapshot.Summary, err = b.commit(ctx, session, snap, parents.sessions)
 	return report, err
+}
+
+// unchanged reports whether the parent, whose tree is that of the new snapshot,
+// is as good as that: nothing that it relies on is known to be damaged, nothing
+// had to be stored again, and, where no snapshot would be published, it is not
+// deleted meanwhile.
+func (b *backup) unchanged(ctx context.Context, session *store.Session, parents parents) (bool, error) {
+	if parents.hurt || session.HasNew() {
+		return false, nil
+	}
+	if !b.opts.SkipIfUnchanged {
+		return true, nil
+	}
+	if err := b.repo.log.Refresh(ctx); err != nil {
+		return false, err
+	}
+	return b.repo.visible(parents.snapshot.ID), nil
 }
 
 // snapshot puts together what the run found. Sizes that are only known at the
@@ -264,6 +284,7 @@ func (b *backup) group() [16]byte {
 // parents are what a backup compares with.
 type parents struct {
 	snapshot *manifest.Snapshot // nil: none
+	hurt     bool               // it relies on a pack that is known to be damaged
 	trees    []parentTree       // newest first
 	sessions [][16]byte         // interrupted ones of the group, which the new snapshot ends
 }
@@ -283,7 +304,6 @@ func (b *backup) parents(ctx context.Context, group [16]byte) (parents, error) {
 	var found parents
 	var parent *log.SnapshotInfo
 	var partial *log.SessionInfo
-	parentHurt := false
 	err := r.log.View(func(st *log.State) error {
 		for s := range st.Snapshots() {
 			if b.opts.Parent.IsZero() && s.Summary.Group == group || !b.opts.Parent.IsZero() && s.Summary.ID == b.opts.Parent {
@@ -303,7 +323,7 @@ func (b *backup) parents(ctx context.Context, group [16]byte) (parents, error) {
 		if partial != nil && hurt(st, partial.Needs) {
 			partial = nil
 		}
-		parentHurt = parent != nil && hurt(st, parent.Needs)
+		found.hurt = parent != nil && hurt(st, parent.Needs)
 		return nil
 	})
 	if err != nil {
@@ -329,7 +349,7 @@ func (b *backup) parents(ctx context.Context, group [16]byte) (parents, error) {
 	if began.IsZero() {
 		began = snap.Start
 	}
-	if !parentHurt {
+	if !found.hurt {
 		found.trees = append(found.trees, parentTree{tree: snap.Tree, began: began, needs: parent.Needs})
 	}
 	return found, ctx.Err()

@@ -98,6 +98,41 @@ func TestSkipIfUnchanged(t *testing.T) {
 	}
 }
 
+// TestSkipMends: a snapshot that is known to be damaged does not do for a backup,
+// though nothing has changed: what is damaged is stored again, once.
+func TestSkipMends(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []string{"data", "meta"} {
+		m := newHurt(t, kind, flipAll)
+		src, opts := &blobSource{"set", m.tree}, engine.BackupOptions{Name: "set", Host: "h", SkipIfUnchanged: true}
+		mend := backUp(t, m.repo, src, opts)
+		if mend.Unchanged || mend.Snapshot.ID == m.old {
+			t.Fatalf("%s: a damaged snapshot is returned as unchanged", kind)
+		}
+		if again := backUp(t, m.repo, src, opts); !again.Unchanged || again.Snapshot.ID != mend.Snapshot.ID {
+			t.Errorf("%s: the mended one is stored again", kind)
+		}
+		if err := m.tree.holds(t.Context(), open(t, m.store, m.opts), mend.Snapshot.ID); err != nil {
+			t.Errorf("%s: %v", kind, err)
+		}
+	}
+}
+
+// TestSkipDeleted: nor does one that was deleted while the backup ran.
+func TestSkipDeleted(t *testing.T) {
+	t.Parallel()
+	r, b := fresh(t)
+	dir := write(t, someFiles())
+	src := &countedSource{Source: source.Dir(dir), finish: func() error { return nil }}
+	first := backUp(t, r, src, engine.BackupOptions{}).Snapshot.ID
+	src.finish = func() error { return open(t, b, engine.Options{}).Delete(t.Context(), first) }
+	again := backUp(t, r, src, engine.BackupOptions{SkipIfUnchanged: true})
+	if again.Unchanged || again.Snapshot.ID == first {
+		t.Error("a snapshot that is deleted is returned as unchanged")
+	}
+	same(t, dir, restore(t, r, again.Snapshot.ID))
+}
+
 // TestYoungFiles: what changed within two seconds before the backup began may
 // change again under the same time stamp, and is read again.
 func TestYoungFiles(t *testing.T) {

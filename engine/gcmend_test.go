@@ -26,9 +26,8 @@ type mended struct {
 	metaKeys []backend.Key // of the old one
 }
 
-// newMended damages the packs of one kind. The source of the newer snapshot
-// lacks the files in gone.
-func newMended(t *testing.T, kind string, damage func([]byte) []byte, gone ...string) mended {
+// newHurt damages the packs of one kind, and stores nothing again.
+func newHurt(t *testing.T, kind string, damage func([]byte) []byte) mended {
 	t.Helper()
 	m := mended{store: mem.New(), opts: engine.Trusting(engine.Tuned(engine.Options{Workers: 1}, small)), tree: make(blobTree)}
 	m.repo = open(t, m.store, m.opts)
@@ -46,6 +45,14 @@ func newMended(t *testing.T, kind string, damage func([]byte) []byte, gone ...st
 	if report := check(t, m.repo); report.Recorded == 0 {
 		t.Fatalf("the check recorded nothing: %+v", report.Findings)
 	}
+	return m
+}
+
+// newMended damages the packs of one kind. The source of the newer snapshot
+// lacks the files in gone.
+func newMended(t *testing.T, kind string, damage func([]byte) []byte, gone ...string) mended {
+	t.Helper()
+	m := newHurt(t, kind, damage)
 	has := maps.Clone(m.tree)
 	for _, at := range gone {
 		delete(has, at)

@@ -44,8 +44,8 @@ type BackupOptions struct {
 	// report says what would have been new.
 	DryRun bool
 
-	// SkipIfUnchanged publishes nothing if the tree is that of the parent; the
-	// report's Snapshot is the parent then, and Unchanged is set.
+	// SkipIfUnchanged publishes nothing where Unchanged is true; the report's
+	// Snapshot is the parent then.
 	SkipIfUnchanged bool
 
 	// Progress receives events; see progress.Func. Default: none.
@@ -55,7 +55,7 @@ type BackupOptions struct {
 // A BackupReport says what a backup did.
 type BackupReport struct {
 	Snapshot  manifest.Snapshot // as published; its Stats are the figures
-	Unchanged bool              // the tree equals the parent's
+	Unchanged bool              // the tree equals the parent's, of which nothing is known to be damaged
 	Sockets   uint64            // left out, as everyone does
 	Changed   []string          // files that changed while they were read, at most 1,000 named
 	Skipped   []string          // paths left out because they hold the repository or its cache
