@@ -43,9 +43,21 @@ type Repository interface {
 }
 
 // An Opener returns the open repository, or why it cannot be had. It is called
-// one call at a time, at most once a second, until it succeeds. Whoever gives it
-// closes the repository, after the Server.
+// one call at a time, at most once a second, until it succeeds, and again when
+// what it gave is a [Removable] that is gone. Whoever gives it closes the
+// repository, after the Server.
 type Opener func(ctx context.Context) (Repository, error)
+
+// A Removable is a [Repository] that can go while it is open, as a disk that is
+// unmounted does.
+type Removable interface {
+	Repository
+
+	// Gone reports whether it is not there any more. It is asked before each
+	// use, so it must be quick; of a repository that is gone nothing new is
+	// asked, and the Opener is called for another one.
+	Gone() bool
+}
 
 // Data is what is backed up and restored.
 type Data struct {

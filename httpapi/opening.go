@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -11,6 +12,9 @@ import (
 // retryAfter is the least time between two attempts to open the repository.
 const retryAfter = time.Second
 
+// errGone is why there is none at the moment: the next attempt tells more.
+var errGone = errors.New("it is not there any more")
+
 // An opening opens the repository, and tries again while it cannot be had: on a
 // request, at most once a second.
 type opening struct {
@@ -19,7 +23,8 @@ type opening struct {
 	group  sync.WaitGroup // the attempt that runs
 
 	mu      sync.Mutex    // guards what follows
-	repo    Repository    // nil until it was opened
+	repo    Repository    // nil until it was opened, and when it is gone
+	count   int           // of the attempts that succeeded
 	err     error         // of the last attempt
 	tried   time.Time     // when that ended
 	attempt chan struct{} // closed when the attempt that runs has ended; nil: none runs
@@ -32,22 +37,55 @@ func newOpening(open Opener, logger *slog.Logger) *opening {
 // repository returns the repository, or an error by which a request is answered.
 func (o *opening) repository(ctx context.Context) (Repository, error) {
 	for {
-		o.mu.Lock()
-		if o.repo != nil || o.attempt == nil && o.err != nil && time.Since(o.tried) < retryAfter {
-			defer o.mu.Unlock()
-			return o.repo, o.err
+		if repo := o.opened(); repo != nil {
+			return repo, nil
 		}
-		if o.attempt == nil {
-			o.begin(ctx)
+		attempt, err := o.await(ctx)
+		if err != nil {
+			return nil, err
 		}
-		attempt := o.attempt
-		o.mu.Unlock()
 		select {
 		case <-attempt:
 		case <-ctx.Done():
 			return nil, fmt.Errorf("open repository: %w", ctx.Err())
 		}
 	}
+}
+
+// await returns a channel that is closed when there is something new, or, if the
+// last attempt is not long ago, why that failed.
+func (o *opening) await(ctx context.Context) (<-chan struct{}, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	switch {
+	case o.repo != nil: // by now
+		done := make(chan struct{})
+		close(done)
+		return done, nil
+	case o.attempt == nil && o.err != nil && time.Since(o.tried) < retryAfter:
+		return nil, o.err
+	case o.attempt == nil:
+		o.begin(ctx)
+	}
+	return o.attempt, nil
+}
+
+// opened returns the repository, nil if it is not open or gone.
+func (o *opening) opened() Repository {
+	o.mu.Lock()
+	repo, count := o.repo, o.count
+	o.mu.Unlock()
+	// Asking may take a while, where a network mount hangs.
+	if r, ok := repo.(Removable); !ok || !r.Gone() {
+		return repo
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.count == count && o.repo != nil {
+		o.logger.Warn("the repository is gone")
+		o.repo, o.err = nil, &unopened{errGone}
+	}
+	return nil
 }
 
 // begin starts an attempt, which does not end with the request that it serves
@@ -62,6 +100,9 @@ func (o *opening) begin(ctx context.Context) {
 		o.mu.Lock()
 		defer o.mu.Unlock()
 		o.repo, o.err, o.tried, o.attempt = repo, err, time.Now(), nil
+		if err == nil {
+			o.count++
+		}
 		close(attempt)
 	})
 }

@@ -7,7 +7,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/cairn-backup/cairn/httpapi"
 )
@@ -88,6 +90,57 @@ func TestAway(t *testing.T) {
 	}
 	if r := w.ask("GET", "/readyz", nil); r.code != 200 {
 		t.Errorf("readyz = %d %s", r.code, r.body)
+	}
+}
+
+// A removable repository can go.
+type removable struct {
+	httpapi.Repository
+	gone *atomic.Bool
+}
+
+func (r removable) Gone() bool { return r.gone.Load() }
+
+// TestGoneRepository holds that a repository that is gone is not asked, and that
+// another one is opened, once a second at most.
+func TestGoneRepository(t *testing.T) {
+	w := newWorld(t)
+	var gone, away atomic.Bool
+	var opened atomic.Int64
+	w.open = func(context.Context) (httpapi.Repository, error) {
+		opened.Add(1)
+		if away.Load() {
+			return nil, errors.New("the disk is not mounted")
+		}
+		return removable{w.repo, &gone}, nil
+	}
+	w.start()
+	id := w.create()
+	gone.Store(true) // also what is opened from now on
+	begin := time.Now()
+	for time.Since(begin) < 1500*time.Millisecond {
+		if r := w.ask("GET", "/backups", nil); r.code != 511 || !strings.Contains(r.body, "not there any more") {
+			t.Fatalf("gone: %d %s", r.code, r.body)
+		}
+	}
+	if n, most := opened.Load(), 2+int64(time.Since(begin).Seconds()); n < 2 || n > most {
+		t.Errorf("it was opened %d times in %v", n, time.Since(begin))
+	}
+	away.Store(true)
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		if r := w.ask("POST", "/backup/"+id+"/restore", nil); r.code == 511 && strings.Contains(r.body, "not mounted") {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("it is not opened again")
+		}
+	}
+	away.Store(false)
+	gone.Store(false)
+	for deadline := time.Now().Add(20 * time.Second); w.ask("GET", "/backup/"+id, nil).code != 200; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("it is back, and not used")
+		}
 	}
 }
 

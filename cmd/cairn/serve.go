@@ -18,7 +18,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/cairn-backup/cairn/engine"
 	"github.com/cairn-backup/cairn/engine/target"
 	"github.com/cairn-backup/cairn/httpapi"
 )
@@ -220,77 +219,6 @@ func serveHint(err error) string {
 		return "another restore of the data is running: wait for its end"
 	}
 	return hintOf(err)
-}
-
-// repositories opens the repository, whenever it can be had.
-type repositories struct {
-	app    *app
-	at     location
-	secret engine.Secret
-	opts   engine.Options
-
-	mu   sync.Mutex // guards what follows
-	repo *engine.Repository
-}
-
-// newRepositories finds out where the repository is and what opens it: mistakes
-// in that end the program, all else may be mended while it runs.
-func (a *app) newRepositories(ctx context.Context, data *servedData, logger *slog.Logger) (*repositories, error) {
-	compression, err := a.compression()
-	if err != nil {
-		return nil, err
-	}
-	l, err := a.locate()
-	if err != nil {
-		return nil, err
-	}
-	if _, err := a.makeDefault(ctx, l, []string{data.path}); err != nil {
-		return nil, err
-	}
-	s, err := a.secretSource()
-	if err != nil {
-		return nil, err
-	}
-	if s.given() == 0 && !l.chosen {
-		if s.keyFile, err = a.defaultKeyFile(); err != nil {
-			return nil, err
-		}
-	}
-	secret, err := a.secret(ctx, s, asking{what: "passphrase"})
-	if err != nil {
-		return nil, err
-	}
-	opts := engine.Options{CacheDir: a.makeCacheDir(), Program: programName, Version: version, Compression: compression, Logger: logger}
-	if l.remote() {
-		opts.MetadataCache = metadataCache
-	}
-	return &repositories{app: a, at: l, secret: secret, opts: opts}, nil
-}
-
-// open is an httpapi.Opener.
-func (r *repositories) open(ctx context.Context) (httpapi.Repository, error) {
-	repo, err := engine.Open(ctx, r.at.store(), r.secret, r.opts)
-	if err != nil {
-		return nil, r.app.explainOpen(ctx, r.at, err)
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.repo = repo
-	return repo, nil
-}
-
-// current returns the open repository, or nil.
-func (r *repositories) current() *engine.Repository {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.repo
-}
-
-func (r *repositories) close() error {
-	if repo := r.current(); repo != nil {
-		return repo.Close()
-	}
-	return nil
 }
 
 // A serving is a server that is about to answer.

@@ -104,9 +104,9 @@ func (s serving) due(ctx context.Context) (time.Duration, error) {
 func (s serving) round(ctx context.Context) error {
 	for _, step := range []struct {
 		name string
-		do   func(ctx context.Context, repo *engine.Repository) error
-	}{{"backup", s.backup}, {"forget", s.forget}, {"collect", collectUnneeded}} {
-		err := step.do(ctx, s.repos.current())
+		do   func(ctx context.Context) error
+	}{{"backup", s.backup}, {"forget", s.forget}, {"collect", s.collect}} {
+		err := step.do(ctx)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -124,13 +124,13 @@ func (s serving) round(ctx context.Context) error {
 }
 
 // backup makes a backup.
-func (s serving) backup(ctx context.Context, _ *engine.Repository) error {
+func (s serving) backup(ctx context.Context) error {
 	_, err := s.server.Create(ctx)
 	return err
 }
 
 // forget forgets the backups of this machine that no rule keeps.
-func (s serving) forget(ctx context.Context, repo *engine.Repository) error {
+func (s serving) forget(ctx context.Context) error {
 	if !s.flags.schedule.forgets() {
 		return nil
 	}
@@ -138,30 +138,35 @@ func (s serving) forget(ctx context.Context, repo *engine.Repository) error {
 	if err != nil {
 		return err
 	}
-	plan, err := repo.PlanForget(ctx, s.flags.schedule.keep, engine.ForgetOptions{At: time.Now(), Filter: manifest.Filter{
+	opts := engine.ForgetOptions{At: time.Now(), Filter: manifest.Filter{
 		Kinds: []manifest.Kind{manifest.KindDatabase}, Names: []string{s.flags.name}, Hosts: []string{host},
-	}})
-	if err != nil || plan.Empty() {
+	}}
+	return s.repos.use(func(repo *engine.Repository) error {
+		plan, err := repo.PlanForget(ctx, s.flags.schedule.keep, opts)
+		if err != nil || plan.Empty() {
+			return err
+		}
+		report, err := plan.Run(ctx)
+		if errors.Is(err, engine.ErrPlanStale) {
+			return nil // others were at it
+		}
+		if err == nil {
+			s.logger.InfoContext(ctx, "old backups were forgotten", slog.Int("count", len(report.Forgotten)))
+		}
 		return err
-	}
-	report, err := plan.Run(ctx)
-	if errors.Is(err, engine.ErrPlanStale) {
-		return nil // others were at it
-	}
-	if err == nil {
-		s.logger.InfoContext(ctx, "old backups were forgotten", slog.Int("count", len(report.Forgotten)))
-	}
-	return err
+	})
 }
 
-// collectUnneeded deletes what no snapshot needs any more.
-func collectUnneeded(ctx context.Context, repo *engine.Repository) error {
-	plan, err := repo.PlanGC(ctx, engine.GCOptions{})
-	if err != nil || plan.Empty() {
+// collect deletes what no snapshot needs any more.
+func (s serving) collect(ctx context.Context) error {
+	return s.repos.use(func(repo *engine.Repository) error {
+		plan, err := repo.PlanGC(ctx, engine.GCOptions{})
+		if err != nil || plan.Empty() {
+			return err
+		}
+		if _, err = plan.Run(ctx); errors.Is(err, engine.ErrPlanStale) {
+			return nil // others were at it
+		}
 		return err
-	}
-	if _, err = plan.Run(ctx); errors.Is(err, engine.ErrPlanStale) {
-		return nil // others were at it
-	}
-	return err
+	})
 }

@@ -30,7 +30,7 @@ func TestSchedule(t *testing.T) {
 	defer server.Close(t.Context())
 	s := serving{
 		flags: serveFlags{name: d.name, schedule: scheduleFlags{every: "6h", keep: manifest.Policy{Last: 2}}}, server: server,
-		repos: &repositories{repo: r}, metrics: newMetrics(), logger: slog.New(slog.NewTextHandler(&logged, nil)),
+		repos: &repositories{current: &servedRepository{repo: r}}, metrics: newMetrics(), logger: slog.New(slog.NewTextHandler(&logged, nil)),
 	}
 	if err := s.flags.schedule.check(); err != nil {
 		t.Fatal(err)
