@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"time"
 )
 
@@ -70,8 +71,14 @@ func runFuzz(ctx context.Context, o options, t *tally, out io.Writer) error {
 	defer os.RemoveAll(tmp)
 	binary := filepath.Join(tmp, "fuzz.test")
 	for _, p := range found {
+		p.targets = slices.DeleteFunc(p.targets, func(name string) bool { _, done := t.fuzzed[testKey{p.path, name}]; return done })
+		if len(p.targets) == 0 {
+			continue
+		}
 		build := exec.CommandContext(ctx, "go", "test", "-c", "-fuzz=.", "-o", binary, p.path)
-		if said, err := build.CombinedOutput(); err != nil {
+		if said, err := build.CombinedOutput(); ctx.Err() != nil {
+			return ctx.Err()
+		} else if err != nil {
 			t.fail(p.path+" (build for fuzzing)", string(said))
 			continue
 		}
@@ -81,11 +88,14 @@ func runFuzz(ctx context.Context, o options, t *tally, out io.Writer) error {
 			if errors.Is(err, errDeadline) {
 				said, err = runTarget(ctx, o, p.dir, binary, name)
 			}
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
 			if err != nil {
 				t.fail(p.path+" "+name+" (fuzzing)", said)
 				continue
 			}
-			t.passed++
+			t.rememberFuzzed(testKey{p.path, name}, time.Since(start), o.fuzzTime)
 			fmt.Fprintf(out, "ok    %s  %s fuzzed  %.1fs\n", p.path, name, time.Since(start).Seconds())
 		}
 	}

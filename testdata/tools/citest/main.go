@@ -18,6 +18,9 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
 	"time"
 )
 
@@ -30,6 +33,7 @@ type options struct {
 	minio    bool   // and that one too
 	tests    string // a pattern of those that are run; "": all
 	report   string // where to write what was proven; "": nowhere
+	keep     string // the directory of the journal; "": none
 }
 
 func main() {
@@ -41,16 +45,21 @@ func main() {
 	flag.BoolVar(&o.minio, "minio", false, "start MinIO, too")
 	flag.StringVar(&o.tests, "run", "", "run only the tests that match this pattern")
 	flag.StringVar(&o.report, "report", "", "write what the run has proven to this file")
+	flag.StringVar(&o.keep, "keep", "", "keep what passes in this directory, and run nothing again that has passed before on the same code")
 	flag.Parse()
 	o.packages = flag.Args()
 	if len(o.packages) == 0 {
 		o.packages = []string{"./..."}
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	t := newTally(os.Stdout)
 	began := time.Now()
-	err := run(ctx, o, t, os.Stdout)
+	j, err := openJournal(ctx, o.keep, o.report, o)
+	if err == nil {
+		t.resume(j, o.fuzzTime)
+		err = errors.Join(run(ctx, o, t, os.Stdout), j.close())
+	}
 	if o.report != "" {
 		err = errors.Join(err, writeReport(context.WithoutCancel(ctx), o.report, t, began)) // also of a run that was cut off
 	}
@@ -80,17 +89,48 @@ func run(ctx context.Context, o options, t *tally, out io.Writer) error {
 	return runFuzz(ctx, o, t, out)
 }
 
-// runTests runs go test and feeds its events to t. That tests fail is no
-// error of it.
+// runTests runs what has not passed before: packages of which some has, one by
+// one without that, and then the others together.
 func runTests(ctx context.Context, o options, t *tally) error {
-	args := []string{"test", "-json", "-timeout=" + o.timeout.String()}
+	t.partly = o.tests != ""
+	if len(t.journal.tests) == 0 {
+		return runPackages(ctx, o, t, o.packages)
+	}
+	out, err := exec.CommandContext(ctx, "go", append([]string{"list"}, o.packages...)...).Output()
+	if err != nil {
+		return fmt.Errorf("go list: %w", err)
+	}
+	var others []string
+	for _, pkg := range strings.Fields(string(out)) {
+		passed := t.journal.passed(pkg)
+		switch {
+		case t.journal.whole[pkg]:
+		case len(passed) == 0:
+			others = append(others, pkg)
+		default:
+			slices.Sort(passed)
+			if err := runPackages(ctx, o, t, []string{pkg}, "-skip=^("+strings.Join(passed, "|")+")$"); err != nil {
+				return err
+			}
+		}
+	}
+	if len(others) == 0 {
+		return nil
+	}
+	return runPackages(ctx, o, t, others)
+}
+
+// runPackages runs go test and feeds its events to t. That tests fail is no
+// error of it.
+func runPackages(ctx context.Context, o options, t *tally, packages []string, more ...string) error {
+	args := append([]string{"test", "-json", "-timeout=" + o.timeout.String()}, more...)
 	if o.race {
 		args = append(args, "-race")
 	}
 	if o.tests != "" {
 		args = append(args, "-count=1", "-run="+o.tests)
 	}
-	cmd := exec.CommandContext(ctx, "go", append(args, o.packages...)...)
+	cmd := exec.CommandContext(ctx, "go", append(args, packages...)...)
 	cmd.Stderr = os.Stderr
 	pipe, err := cmd.StdoutPipe()
 	if err != nil {

@@ -2,12 +2,14 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"os"
-	"os/exec"
 	"runtime"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -15,11 +17,13 @@ import (
 
 // An outcome is how one test ended.
 type outcome struct {
-	action  string // "pass", "fail" or "skip"
-	elapsed float64
-	why     string            // if it was skipped
-	attrs   map[string]string // what it said by testing.T.Attr
-	order   []string          // of attrs
+	Action  string            // "pass", "fail" or "skip"
+	Elapsed float64           // seconds
+	Why     string            `json:",omitempty"` // if it was skipped
+	Attrs   map[string]string `json:",omitempty"` // what it said by testing.T.Attr
+	Order   []string          `json:",omitempty"` // of Attrs
+	When    time.Time         // it ended
+	Commit  string
 }
 
 // A proof is a test that docs/reliability.md tells of.
@@ -88,37 +92,33 @@ func writeReport(ctx context.Context, path string, t *tally, began time.Time) er
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "# Reliability\n\nWritten by `.ci/prove`, from what its run reported: no figure here was typed. What the tests are is in the code;\nthe invariants V1 to V19 are those of [design.md](design.md).\n\n")
 	figures(ctx, &b, t, began)
+	fmt.Fprintln(&b, "\nWhat passed once is not run again as long as nothing but this page is committed after it; when and at which commit each test ran is in its row.")
 	for _, s := range sections {
 		fmt.Fprintf(&b, "\n## %s\n\n%s\n\n", s.title, s.text)
-		fmt.Fprintln(&b, "| test | shows | result | seconds |\n|---|---|---|---:|")
+		fmt.Fprintln(&b, "| test | shows | result | seconds | when (UTC) | commit |\n|---|---|---|---:|---|---|")
 		var more bytes.Buffer
 		for _, p := range s.proofs {
 			o := t.find(p)
-			fmt.Fprintf(&b, "| `%s` `%s` | %s | %s | %s |\n", p.pkg, p.test, p.shows, o.result(), o.seconds())
+			fmt.Fprintf(&b, "| `%s` `%s` | %s | %s | %s | %s |\n", p.pkg, p.test, p.shows, o.result(), o.seconds(), o.place())
 			o.details(&more, p)
 		}
 		_, _ = more.WriteTo(&b) // to memory
 	}
+	t.fuzzTable(&b)
 	fmt.Fprintf(&b, "\n## Again\n\n`CAIRN_SEED` repeats the random moments of kills; a schedule of the simulation is repeated by\n`CAIRN_SIM_SEED=N go test ./engine -run '^TestSimulation$' -v`, which prints every call.\n")
 	return os.WriteFile(path, b.Bytes(), 0o644)
 }
 
 func figures(ctx context.Context, w io.Writer, t *tally, began time.Time) {
-	line := func(name string, args ...string) string {
-		out, err := exec.CommandContext(ctx, name, args...).Output()
-		if err != nil {
-			return "unknown"
-		}
-		return strings.TrimSpace(string(out))
-	}
 	fmt.Fprintln(w, "| | |\n|---|---|")
 	row := func(name, value string) { fmt.Fprintf(w, "| %s | %s |\n", name, value) }
-	row("commit", line("git", "rev-parse", "HEAD"))
-	row("begun", began.UTC().Format("2006-01-02 15:04:05 MST"))
-	row("took", time.Since(began).Round(time.Second).String())
+	row("commit", t.journal.commit)
+	row("this run begun", began.UTC().Format("2006-01-02 15:04:05 MST"))
+	row("it took", time.Since(began).Round(time.Second).String())
 	row("Go", runtime.Version()+" "+runtime.GOOS+"/"+runtime.GOARCH)
-	row("machine", fmt.Sprintf("%d processors, Linux %s", runtime.NumCPU(), line("uname", "-r")))
+	row("machine", fmt.Sprintf("%d processors, Linux %s", runtime.NumCPU(), said(ctx, "uname", "-r")))
 	row("tests", fmt.Sprintf("%d passed, %d failed, %d skipped", t.passed, t.failed, t.skipped))
+	row("of them passed in earlier runs", fmt.Sprint(t.kept))
 }
 
 // find returns how the test of p ended; an empty outcome if it did not run.
@@ -132,34 +132,58 @@ func (t *tally) find(p proof) outcome {
 }
 
 func (o outcome) result() string {
-	switch o.action {
+	switch o.Action {
 	case "pass":
 		return "passed"
 	case "fail":
 		return "**failed**"
 	case "skip":
-		return "skipped: " + o.why
+		return "skipped: " + o.Why
 	}
 	return "not part of this run"
 }
 
 func (o outcome) seconds() string {
-	if o.action == "" || o.action == "skip" {
+	if o.Action == "" || o.Action == "skip" {
 		return ""
 	}
-	return fmt.Sprintf("%.0f", o.elapsed)
+	return fmt.Sprintf("%.0f", o.Elapsed)
+}
+
+// place says when and at which commit a test ran.
+func (o outcome) place() string {
+	if o.When.IsZero() {
+		return " | "
+	}
+	return fmt.Sprintf("%s | %.12s", o.When.Format("2006-01-02 15:04"), o.Commit)
+}
+
+// fuzzTable lists the fuzz targets.
+func (t *tally) fuzzTable(w io.Writer) {
+	if len(t.fuzzed) == 0 {
+		return
+	}
+	fmt.Fprintf(w, "\n## Fuzzing\n\nNew inputs for every decoder and round trip, on top of those that are kept with the tests.\n\n| target | result | seconds | when (UTC) | commit |\n|---|---|---:|---|---|\n")
+	keys := slices.SortedFunc(maps.Keys(t.fuzzed), func(a, b testKey) int {
+		return cmp.Or(strings.Compare(a.pkg, b.pkg), strings.Compare(a.test, b.test))
+	})
+	for _, key := range keys {
+		o := t.fuzzed[key]
+		_, pkg, _ := strings.Cut(key.pkg, "/cairn/")
+		fmt.Fprintf(w, "| `%s` `%s` | %s | %s | %s |\n", pkg, key.test, o.result(), o.seconds(), o.place())
+	}
 }
 
 // details writes what a test said by its attributes.
 func (o outcome) details(w io.Writer, p proof) {
-	if len(o.order) == 0 {
+	if len(o.Order) == 0 {
 		return
 	}
 	var mutants []string
 	fmt.Fprintf(w, "\n`%s`:", p.test)
 	first := " "
-	for _, key := range o.order {
-		switch value := o.attrs[key]; {
+	for _, key := range o.Order {
+		switch value := o.Attrs[key]; {
 		case strings.HasPrefix(key, "mutant-"):
 			mutants = append(mutants, strings.TrimPrefix(key, "mutant-")+"|"+value)
 		case key == "events" || key == "counts":
@@ -191,11 +215,11 @@ func (o outcome) details(w io.Writer, p proof) {
 // keepOutcome remembers how a test ended.
 func (t *tally) keepOutcome(key testKey, e event, said string) {
 	o := t.outcome(key)
-	o.action, o.elapsed = e.Action, e.Elapsed
+	o.Action, o.Elapsed, o.When, o.Commit = e.Action, e.Elapsed, time.Now().UTC(), t.journal.commit
 	if e.Action == "skip" {
-		o.why = reason(said)
+		o.Why = reason(said)
 	}
-	sort.SliceStable(o.order, func(i, j int) bool { return plain(o.order[i]) && !plain(o.order[j]) })
+	sort.SliceStable(o.Order, func(i, j int) bool { return plain(o.Order[i]) && !plain(o.Order[j]) })
 }
 
 // plain reports whether an attribute is a single figure, not a table.
@@ -204,7 +228,7 @@ func plain(key string) bool { return key != "events" && key != "counts" }
 func (t *tally) outcome(key testKey) *outcome {
 	o := t.outcomes[key]
 	if o == nil {
-		o = &outcome{attrs: make(map[string]string)}
+		o = &outcome{Attrs: make(map[string]string)}
 		t.outcomes[key] = o
 	}
 	return o
@@ -212,8 +236,8 @@ func (t *tally) outcome(key testKey) *outcome {
 
 func (t *tally) attr(key testKey, e event) {
 	o := t.outcome(key)
-	if _, ok := o.attrs[e.Key]; !ok {
-		o.order = append(o.order, e.Key)
+	if _, ok := o.Attrs[e.Key]; !ok {
+		o.Order = append(o.Order, e.Key)
 	}
-	o.attrs[e.Key] = e.Value
+	o.Attrs[e.Key] = e.Value
 }

@@ -32,10 +32,19 @@ type tally struct {
 	skips                   []string                     // one line each, with the reason
 	failures                []string                     // names
 	outcomes                map[testKey]*outcome
+	fuzzed                  map[testKey]outcome
+	running                 map[testKey]bool
+	unsure                  map[string]bool // packages in which something was skipped
+	journal                 *journal
+	kept                    int  // of passed, by earlier runs
+	partly                  bool // only some tests are run
 }
 
 func newTally(out io.Writer) *tally {
-	return &tally{out: out, output: map[testKey]*strings.Builder{}, build: map[string]*strings.Builder{}, outcomes: map[testKey]*outcome{}}
+	return &tally{
+		out: out, output: map[testKey]*strings.Builder{}, build: map[string]*strings.Builder{}, outcomes: map[testKey]*outcome{},
+		fuzzed: map[testKey]outcome{}, running: map[testKey]bool{}, unsure: map[string]bool{}, journal: new(journal),
+	}
 }
 
 func (t *tally) ok() bool { return t.failed == 0 && t.passed > 0 }
@@ -65,6 +74,8 @@ func (t *tally) read(r io.Reader) error {
 func (t *tally) add(e event) {
 	key := testKey{e.Package, e.Test}
 	switch e.Action {
+	case "run":
+		t.running[key] = true
 	case "output":
 		keep(t.output, key, e.Output)
 	case "build-output":
@@ -85,7 +96,9 @@ func (t *tally) end(key testKey, e event) {
 		t.endPackage(e, said)
 		return
 	}
+	delete(t.running, key)
 	t.keepOutcome(key, e, said)
+	t.remember(key)
 	switch e.Action {
 	case "pass":
 		t.passed++
@@ -100,6 +113,7 @@ func (t *tally) end(key testKey, e event) {
 // endPackage shows a line for each package. A package that failed without a
 // failed test (a panic, a time-out, a build that failed) counts as one failure.
 func (t *tally) endPackage(e event, said string) {
+	t.rememberPackage(e)
 	switch e.Action {
 	case "pass":
 		fmt.Fprintf(t.out, "ok    %s  %.1fs\n", e.Package, e.Elapsed)
