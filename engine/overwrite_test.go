@@ -242,7 +242,12 @@ func TestMendInPlace(t *testing.T) {
 	write(dst)
 	before, _ := os.Stat(filepath.Join(dst, "db"))
 	d := target.Dir(dst)
-	d.Overwrite = target.Changed
+	d.Overwrite, d.DryRun = target.Changed, true
+	plan, err := r.Restore(t.Context(), id, d, engine.RestoreOptions{})
+	if err != nil || plan.Changes.Mended != 1 {
+		t.Errorf("a dry run says %+v, %v, want 1 mended", plan.Changes, err)
+	}
+	d.DryRun = false
 	rep, err := r.Restore(t.Context(), id, d, engine.RestoreOptions{})
 	if err != nil {
 		t.Fatal(err)

@@ -122,7 +122,7 @@ func hintOf(err error) string {
 		{target.ErrNoSpace, "free some space, or restore elsewhere with --target DIR"},
 		{sqlite.ErrNotDatabase, "cairn backup PATH backs it up as a file"},
 		{target.ErrNotDirectory, "give a directory that is empty or does not exist"},
-		{target.ErrNotEmpty, "give a directory that is empty or does not exist"},
+		{target.ErrNotEmpty, "give a directory that is empty or does not exist, or say what becomes of what is there: --overwrite=changed or --overwrite=never"},
 		{engine.ErrNewerFormat, "a newer version of cairn wrote this repository: update cairn"},
 		{engine.ErrLogDamaged, "cairn repair log shows and mends it"},
 		{engine.ErrLogHole, "cairn repair log shows and mends it"},

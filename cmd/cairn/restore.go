@@ -203,13 +203,24 @@ func (a *app) restoreReport(r engine.RestoreReport, dir string, mode restoreMode
 	for _, path := range mode.old {
 		a.out.note("what was there before is kept beside it: cairn swap --discard %s removes it", printable(path))
 	}
-	failed := ""
-	if n := len(r.Problems); n > 0 {
-		failed = fmt.Sprintf("  (%s not restored, listed above)", plural(n, "item", "items"))
-	}
 	a.out.say("restored %s, %s to %s  every byte verified  in %s%s",
-		plural(r.Files, "file", "files"), size(r.Bytes), printable(dir), span(r.Elapsed), failed)
+		plural(r.Files, "file", "files"), size(r.Bytes), printable(dir), span(r.Elapsed), exceptions(r))
 	return nil
+}
+
+// exceptions says what a restore has not made as the snapshot has it.
+func exceptions(r engine.RestoreReport) string {
+	var parts []string
+	if n := len(r.Problems); n > 0 {
+		parts = append(parts, plural(n, "item", "items")+" not restored, listed above")
+	}
+	if n := r.Changes.Kept; n > 0 {
+		parts = append(parts, plural(n, "item", "items")+" kept as found")
+	}
+	if len(parts) == 0 {
+		return ""
+	}
+	return "  (" + strings.Join(parts, "; ") + ")"
 }
 
 // privileges says what only root could have restored.

@@ -233,11 +233,17 @@ func (f *oldFile) begin() (temp *file, inPlace *os.File, err error) {
 	if f.closed {
 		return nil, nil, f.writer.fail("write", f.path, fs.ErrClosed)
 	}
-	if _, names := inodeOf(f.info); f.mend && len(f.kept) > 0 && names < 2 &&
-		f.info.Size() >= mendFrom && f.node.Size >= mendFrom && f.openInPlace() {
+	if f.mendable() && f.openInPlace() {
 		return nil, f.inPlace, nil
 	}
 	return f.temp, nil, f.makeTemp()
+}
+
+// mendable reports whether the old file is worth mending in place, by what is
+// known so far. The caller holds mu.
+func (f *oldFile) mendable() bool {
+	_, names := inodeOf(f.info)
+	return f.mend && len(f.kept) > 0 && names < 2 && f.info.Size() >= mendFrom && f.node.Size >= mendFrom
 }
 
 // openInPlace opens the old file for writing. It reports false where that is not
@@ -355,7 +361,10 @@ func (f *oldFile) settleSame() (What, error) {
 
 // settleOther finishes a file whose content was another.
 func (f *oldFile) settleOther() (What, error) {
-	if f.writer.over.dry {
+	switch {
+	case f.writer.over.dry && f.mendable():
+		return Mended, nil
+	case f.writer.over.dry:
 		return Replaced, nil
 	}
 	return f.replace()
