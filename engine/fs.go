@@ -228,6 +228,7 @@ type file struct {
 	node manifest.Node
 	at   int64
 	last manifest.Patched // the extent read last; its Length is 0 before
+	next []chunk.ID       // what is read behind it
 	id   chunk.ID         // the chunk read last for it, and its bytes with the patches
 	data []byte
 }
@@ -295,20 +296,69 @@ func (f *file) readExtents(p []byte, off uint64) (int, error) {
 	if err != nil || done == len(p) {
 		return done, err
 	}
-	off += uint64(done) //nolint:gosec // a length
-	for e, err := range manifest.PatchedExtents(f.fs.ctx, f.fs.repo.store, f.node.Content, off) {
+	off += uint64(done)              //nolint:gosec // a length
+	end := off + uint64(len(p)-done) //nolint:gosec // a length
+	for extents, err := range f.extents(off, end) {
 		if err != nil {
 			return done, err
 		}
-		f.last, f.id = e, chunk.ID{}
-		n, err := f.readLast(p[done:], off)
-		done += n
-		off += uint64(n) //nolint:gosec // a length
-		if err != nil || done == len(p) {
-			return done, err
+		ids := chunksOf(extents)
+		for _, e := range extents {
+			if e.Kind != manifest.Hole {
+				ids = ids[1:]
+			}
+			f.last, f.next, f.id = e, ids, chunk.ID{}
+			n, err := f.readLast(p[done:], off)
+			done += n
+			off += uint64(n) //nolint:gosec // a length
+			if err != nil || done == len(p) {
+				return done, err
+			}
 		}
 	}
 	return done, io.ErrUnexpectedEOF
+}
+
+// maxExtents is how many extents are looked at before the first of them is read.
+const maxExtents = 128
+
+// extents yields those that cover the bytes from off to end, some at a time: who
+// knows what comes next reads it along. An error comes last.
+func (f *file) extents(off, end uint64) iter.Seq2[[]manifest.Patched, error] {
+	return func(yield func([]manifest.Patched, error) bool) {
+		var some []manifest.Patched
+		for e, err := range manifest.PatchedExtents(f.fs.ctx, f.fs.repo.store, f.node.Content, off) {
+			if err != nil {
+				if len(some) == 0 || yield(some, nil) {
+					yield(nil, err)
+				}
+				return
+			}
+			some = append(some, e)
+			covered := e.Offset+e.Length >= end
+			if !covered && len(some) < maxExtents {
+				continue
+			}
+			if !yield(some, nil) || covered {
+				return
+			}
+			some = some[:0]
+		}
+		if len(some) > 0 {
+			yield(some, nil)
+		}
+	}
+}
+
+// chunksOf returns the chunks of extents, in their order.
+func chunksOf(extents []manifest.Patched) []chunk.ID {
+	var ids []chunk.ID
+	for _, e := range extents {
+		if e.Kind != manifest.Hole {
+			ids = append(ids, e.ID)
+		}
+	}
+	return ids
 }
 
 // readLast reads what the extent read last covers, from off on: small reads, one
@@ -333,7 +383,7 @@ func (f *file) readExtent(p []byte, e *manifest.Patched, skip uint64) (int, erro
 		return int(n), nil //nolint:gosec // at most len(p)
 	}
 	if f.data == nil || f.id != e.ID {
-		data, err := f.fs.repo.patchedChunk(f.fs.ctx, e)
+		data, err := f.fs.repo.patchedChunk(f.fs.ctx, e, f.next)
 		if err != nil {
 			return 0, err
 		}

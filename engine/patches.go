@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 
+	"github.com/cairn-backup/cairn/chunk"
 	"github.com/cairn-backup/cairn/engine/internal/store"
 	"github.com/cairn-backup/cairn/engine/target"
 	"github.com/cairn-backup/cairn/manifest"
@@ -117,15 +118,15 @@ func (s *slot) patch() error {
 }
 
 // patchedChunk returns the chunk of a Data or Repeat extent with its patches.
-// Nobody may change its bytes.
-func (r *Repository) patchedChunk(ctx context.Context, e *manifest.Patched) ([]byte, error) {
-	data, err := r.chunkOf(ctx, e.Placed)
+// Nobody may change its bytes. The chunks of ahead will be asked for next.
+func (r *Repository) patchedChunk(ctx context.Context, e *manifest.Patched, ahead []chunk.ID) ([]byte, error) {
+	data, err := r.chunkOf(ctx, e.Placed, ahead)
 	if err != nil || len(e.Patches) == 0 {
 		return data, err
 	}
 	data = bytes.Clone(data)
 	for _, p := range e.Patches {
-		patch, err := r.chunkOf(ctx, p)
+		patch, err := r.chunkOf(ctx, p, nil)
 		if err != nil {
 			return nil, err
 		}
@@ -135,12 +136,12 @@ func (r *Repository) patchedChunk(ctx context.Context, e *manifest.Patched) ([]b
 }
 
 // chunkOf returns the chunk that an extent names, which is as long as it says.
-func (r *Repository) chunkOf(ctx context.Context, e manifest.Placed) ([]byte, error) {
+func (r *Repository) chunkOf(ctx context.Context, e manifest.Placed, ahead []chunk.ID) ([]byte, error) {
 	length := e.Length
 	if e.Kind == manifest.Repeat {
 		length /= e.Count
 	}
-	data, err := r.store.Chunk(ctx, e.ID)
+	data, err := r.store.ChunkAhead(ctx, e.ID, ahead)
 	if err == nil && uint64(len(data)) != length {
 		err = &store.CorruptError{ID: e.ID, Offset: -1, Err: errLength}
 	}

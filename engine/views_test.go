@@ -3,6 +3,7 @@ package engine_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"iter"
@@ -121,7 +122,8 @@ func TestDiffReadsTheDifference(t *testing.T) {
 }
 
 // TestFSReadsBlocks: a random read of 64 KiB of a large file fetches the block
-// that holds it, two if it lies across their border, and hardly anything else.
+// that holds it, two if it lies across their border (by one read of the store if
+// they lie side by side), and hardly anything else.
 func TestFSReadsBlocks(t *testing.T) {
 	t.Parallel()
 	size, reads := 64<<20, 300
@@ -169,5 +171,70 @@ func TestFSReadsBlocks(t *testing.T) {
 	}
 	if worst > 4 {
 		t.Errorf("one read took %d blocks", worst)
+	}
+}
+
+// TestFSReadsAhead: who reads much at a time gets several blocks by one read of
+// the store, and damage to one of them is told of that one alone.
+func TestFSReadsAhead(t *testing.T) {
+	t.Parallel()
+	const size, step = 24 << 20, 4 << 20
+	b := mem.New()
+	r := open(t, b, engine.Options{Workers: 1}) // else several blocks are sealed at once, and lie in any order
+	content := random(1, size)
+	id := backUp(t, r, source.Dir(write(t, map[string][]byte{"large": content})), engine.BackupOptions{}).Snapshot.ID
+	counted := &packReads{Backend: b}
+	read := func(n int, each func(off int, got []byte, err error)) {
+		t.Helper()
+		fsys, err := open(t, counted, engine.Options{}).FS(t.Context(), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		root, err := fsys.ReadDir(".")
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := fsys.Open(root[0].Name() + "/large")
+		if err != nil {
+			t.Fatal(err)
+		}
+		counted.reads.Store(0)
+		for off := 0; off < size; off += n {
+			p := make([]byte, n)
+			got, err := f.(io.ReaderAt).ReadAt(p, int64(off))
+			each(off, p[:got], err)
+		}
+	}
+	read(step, func(off int, got []byte, err error) {
+		if err != nil || !bytes.Equal(got, content[off:off+step]) {
+			t.Fatalf("at %d: %d bytes, %v", off, len(got), err)
+		}
+	})
+	// 24 blocks and more, and two pages of the list of chunks.
+	if n := counted.reads.Load(); n > 14 {
+		t.Errorf("%d MiB take %d reads of the store", size>>20, n)
+	}
+
+	data, _ := packKeys(t, r)
+	hurtObjects(t, b, data, func(pack []byte) []byte { // in the middle of its second block
+		pack[3<<19] ^= 1
+		return pack
+	})
+	bad := 0
+	read(step, func(off int, got []byte, err error) {
+		switch {
+		case !bytes.Equal(got, content[off:off+len(got)]):
+			t.Fatalf("wrong bytes at %d", off)
+		case errors.Is(err, engine.ErrCorrupt):
+			bad++
+		case err != nil || len(got) != step:
+			t.Fatalf("at %d: %d bytes, %v", off, len(got), err)
+		}
+		if off == 0 && len(got) < 1<<19 { // the first block is not damaged
+			t.Errorf("at 0: %d bytes, %v", len(got), err)
+		}
+	})
+	if bad == 0 || bad > 2*len(data) {
+		t.Errorf("a damaged block in each of %d packs hurts %d reads", len(data), bad)
 	}
 }

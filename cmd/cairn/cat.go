@@ -37,7 +37,7 @@ func (a *app) cat(ctx context.Context, ref, arg string) error {
 			return err
 		}
 		defer f.Close() // only read
-		_, err = io.CopyBuffer(a.out, f, make([]byte, 1<<20))
+		_, err = io.CopyBuffer(a.out, f, make([]byte, 4<<20))
 		return err
 	})
 }

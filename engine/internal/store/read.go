@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/cairn-backup/cairn/chunk"
 	"github.com/cairn-backup/cairn/chunk/pack"
@@ -112,12 +113,18 @@ func placeHolds(st *log.State, p index.Place) bool {
 // them. It is made for tree pages, of which many lie in one block. A chunk whose
 // pack was doomed meanwhile is found in its successor.
 func (s *Store) Chunk(ctx context.Context, id chunk.ID) ([]byte, error) {
+	return s.ChunkAhead(ctx, id, nil)
+}
+
+// ChunkAhead is Chunk for who will ask for the chunks of ahead next: if blocks of
+// theirs lie right behind that of id, one read brings them along.
+func (s *Store) ChunkAhead(ctx context.Context, id chunk.ID, ahead []chunk.ID) ([]byte, error) {
 	places, err := s.Find(ctx, []chunk.ID{id})
 	if err != nil {
 		return nil, err
 	}
 	for tries := 1; ; tries++ {
-		data, err := s.chunkAt(ctx, id, places[0])
+		data, err := s.chunkAt(ctx, id, places[0], ahead)
 		if err == nil || !MayTryAgain(err, tries) {
 			return data, err
 		}
@@ -133,34 +140,128 @@ func (s *Store) Chunk(ctx context.Context, id chunk.ID) ([]byte, error) {
 }
 
 // chunkAt returns the chunk at p, by the cache of blocks.
-func (s *Store) chunkAt(ctx context.Context, id chunk.ID, p index.Place) ([]byte, error) {
-	at := blockPlace{pack: p.Pack, check: p.Check, offset: p.Offset}
+func (s *Store) chunkAt(ctx context.Context, id chunk.ID, p index.Place, ahead []chunk.ID) ([]byte, error) {
 	r, err := s.Reader()
 	if err != nil {
 		return nil, err
 	}
 	defer s.Release(r)
-	s.mu.Lock()
-	block, ok := s.blocks.get(at)
+	block, ok := s.cached(p)
 	if !ok {
-		block, ok = s.data.get(at)
+		run, err := s.run(p, ahead)
+		if err != nil {
+			return nil, err
+		}
+		if block, err = s.fetchRun(ctx, r, p, run); err != nil {
+			return nil, err
+		}
 	}
-	s.mu.Unlock()
-	if !ok {
+	return s.Cut(r, block, id, p)
+}
+
+// cached returns the block at p if it is in memory.
+func (s *Store) cached(p index.Place) ([]byte, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if block, ok := s.blocks.get(placeOf(p)); ok {
+		return block, true
+	}
+	return s.data.get(placeOf(p))
+}
+
+// keep puts a copy of an opened block into memory, and returns it.
+func (s *Store) keep(p index.Place, opened []byte) []byte {
+	block := bytes.Clone(opened)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(block) > metaBlockSize {
+		s.data.put(placeOf(p), block)
+	} else {
+		s.blocks.put(placeOf(p), block)
+	}
+	return block
+}
+
+func placeOf(p index.Place) blockPlace {
+	return blockPlace{pack: p.Pack, check: p.Check, offset: p.Offset}
+}
+
+const (
+	// maxRun is how many blocks one read brings, at most: so many that the cache
+	// holds them until they are asked for.
+	maxRun = dataCacheSize / 2 / blockSize
+	// maxRunBytes bounds how many bytes that read has.
+	maxRunBytes = 4 << 20
+)
+
+// run returns the place of a block, and of those beside it, without a gap, that
+// hold what comes ahead; by offset. Blocks of one stream lie close together, but
+// not always in its order: several are sealed at once.
+func (s *Store) run(p index.Place, ahead []chunk.ID) ([]index.Place, error) {
+	run := []index.Place{p}
+	if len(ahead) == 0 {
+		return run, nil
+	}
+	places, found, err := s.Places(ahead)
+	if err != nil {
+		return nil, err
+	}
+	begins, ends := make(map[uint32]index.Place), make(map[uint32]index.Place)
+	for i, next := range places {
+		if found[i] && next.Pack == p.Pack && next.Check == p.Check {
+			begins[next.Offset], ends[next.Offset+next.Stored] = next, next
+		}
+	}
+	for left := maxRunBytes - int64(p.Stored); len(run) < maxRun; {
+		next, behind := begins[run[len(run)-1].Offset+run[len(run)-1].Stored]
+		if !behind {
+			next = ends[run[0].Offset]
+		}
+		if left -= int64(next.Stored); left < 0 || next.Stored == 0 {
+			break
+		}
+		if _, ok := s.cached(next); ok {
+			break
+		}
+		if behind {
+			run = append(run, next)
+		} else {
+			run = slices.Insert(run, 0, next)
+		}
+	}
+	return run, nil
+}
+
+// fetchRun reads and opens blocks that lie one behind the other, and returns the
+// one at p. What is wrong with another is told to who asks for that.
+func (s *Store) fetchRun(ctx context.Context, r *Reader, p index.Place, run []index.Place) ([]byte, error) {
+	first, last := run[0], run[len(run)-1]
+	var sealed []byte
+	if len(run) > 1 {
+		// Should this fail, the block by itself may be there all the same.
+		sealed, _ = s.ReadRange(ctx, p.Pack, int64(first.Offset), int64(last.Offset+last.Stored-first.Offset))
+	}
+	if sealed == nil {
 		opened, err := s.fetchBlock(ctx, r, p)
 		if err != nil {
 			return nil, err
 		}
-		block = bytes.Clone(opened)
-		s.mu.Lock()
-		if len(block) > metaBlockSize {
-			s.data.put(at, block)
-		} else {
-			s.blocks.put(at, block)
-		}
-		s.mu.Unlock()
+		return s.keep(p, opened), nil
 	}
-	return s.Cut(r, block, id, p)
+	var block []byte
+	for _, at := range run {
+		begin := at.Offset - first.Offset
+		opened, err := s.OpenBlock(ctx, r, at, sealed[begin:begin+at.Stored])
+		switch {
+		case err == nil && at.Offset == p.Offset:
+			block = s.keep(at, opened)
+		case err == nil:
+			s.keep(at, opened)
+		case at.Offset == p.Offset:
+			return nil, err
+		}
+	}
+	return block, nil
 }
 
 // fetchBlock reads the block at p and opens it, as OpenBlock does. One of a
