@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 
 	"github.com/cairn-backup/cairn/backend"
@@ -155,6 +156,15 @@ func (a *app) defaultKeyFile() (string, error) {
 		return "", err
 	}
 	return filepath.Join(dir, "key"), nil
+}
+
+// secretFiles returns the files by which the repository at l is opened.
+func (a *app) secretFiles(l location) ([]string, error) {
+	s, err := a.secretSource()
+	if err == nil && s.given() == 0 && !l.chosen {
+		s.keyFile, err = a.defaultKeyFile()
+	}
+	return slices.DeleteFunc([]string{s.keyFile, s.passphraseFile}, func(file string) bool { return file == "" }), err
 }
 
 // ownDirs returns the directories that no backup of this program takes in: the

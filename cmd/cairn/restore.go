@@ -26,15 +26,17 @@ cannot be restored is listed, and the exit code is 3.
 --target DIR, which may be absent or empty. With --overwrite it may hold
 something: "changed" makes every entry as it is in the snapshot, and writes only
 what differs, also within large files; "never" makes what is missing. --delete
-removes what the snapshot does not hold, --dry-run shows what would be done.
+removes what the snapshot does not hold, but never the repository, its key, and
+what cairn keeps for itself; --dry-run shows what would be done.
 
 --in-place puts every directory and file of a snapshot back where it was: it is
 restored beside it and exchanged as a whole, so that a failure at any moment
 leaves the old one. That is kept until the next time, or until cairn swap
 --discard. An item that cannot be restored ends it, and nothing is exchanged.
 Several are exchanged one after the other, once all of them are restored: should
-one of the exchanges fail, the error names those that were made before it. With
---overwrite what is there is mended instead.
+one of the exchanges fail, the error names those that were made before it. A directory
+that holds the repository is not exchanged. With --overwrite what is there is
+mended instead.
 
 --tar FILE makes an archive; "-" is standard output.
 
@@ -68,7 +70,7 @@ backed up.`,
 }
 
 func (a *app) restore(ctx context.Context, ref string, patterns []string, mode restoreMode) (err error) {
-	repo, _, err := a.open(ctx, reads)
+	repo, l, err := a.open(ctx, reads)
 	if err != nil {
 		return err
 	}
@@ -89,6 +91,9 @@ func (a *app) restore(ctx context.Context, ref string, patterns []string, mode r
 		if mode.files, err = fileRoots(ctx, repo, s); err != nil {
 			return err
 		}
+	}
+	if err := a.leaveAlone(ctx, &mode, repo, l, s); err != nil {
+		return err
 	}
 	to, err := a.place(mode, s)
 	if err != nil {

@@ -29,6 +29,8 @@ type restoreMode struct {
 	several bool            // roots: changes are told by their whole paths
 	files   map[string]bool // roots that are no directories, by name
 	old     []string        // paths at which something is that is kept when it is exchanged
+	own     []string        // what --delete leaves alone
+	vital   []string        // what must not go with a directory that is exchanged
 }
 
 // exchanges reports whether what is there is exchanged as a whole.
@@ -37,6 +39,8 @@ func (m restoreMode) exchanges() bool { return m.inPlace && m.overwrite == "" &&
 // hint adds to the error of a restore what can be done.
 func (m restoreMode) hint(err error) error {
 	switch {
+	case len(m.vital) > 0 && errors.Is(err, target.ErrNotSwappable) && !errors.Is(err, target.ErrInUse):
+		return withHint(err, "--in-place --overwrite=changed writes what differs and exchanges nothing")
 	case m.exchanges() && errors.Is(err, engine.ErrCorrupt):
 		return withHint(err, "nothing was exchanged: --target DIR restores what is not damaged")
 	case errors.Is(err, target.ErrTarget) && errors.Is(err, fs.ErrNotExist):
@@ -190,7 +194,7 @@ func (a *app) partInPlace(m restoreMode, root manifest.Root) (target.Part, error
 	part := target.Part{Root: root.Name, Name: filepath.Base(root.Path)}
 	if m.exchanges() {
 		t := target.Swap(root.Path)
-		t.NoOwner, t.Force = m.noOwner, m.force
+		t.NoOwner, t.Force, t.Skip = m.noOwner, m.force, m.vital
 		part.Target = t
 		return part, nil
 	}
@@ -232,7 +236,7 @@ func tarFile(path string) (place, error) {
 
 func (a *app) dirTarget(m restoreMode, path string) *target.DirTarget {
 	t := target.Dir(path)
-	t.NoOwner, t.Delete, t.DryRun = m.noOwner, m.remove, m.dryRun
+	t.NoOwner, t.Delete, t.DryRun, t.Skip = m.noOwner, m.remove, m.dryRun, m.own
 	switch m.overwrite {
 	case "changed":
 		t.Overwrite = target.Changed

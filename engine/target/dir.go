@@ -50,6 +50,11 @@ type DirTarget struct {
 	// system is mounted on.
 	Delete bool
 
+	// Skip holds paths of files and directories that Delete leaves alone wherever
+	// they show up, with the directories above them: the repository and its cache,
+	// as in source.DirSource.Skip. Those that do not exist are ignored.
+	Skip []string
+
 	// DryRun writes nothing at all, and reports what would be done.
 	DryRun bool
 
@@ -81,8 +86,12 @@ func (d *DirTarget) Begin(ctx context.Context, need Need) (Writer, error) {
 		links:   map[uint64]string{},
 	}
 	if d.Overwrite != Refuse || d.DryRun {
+		skip, err := lookAll(d.Skip)
+		if err != nil {
+			return nil, err
+		}
 		w.over = &overlay{
-			overwrite: d.Overwrite, remove: d.Delete && d.Overwrite != Refuse, dry: d.DryRun, report: d.Report,
+			overwrite: d.Overwrite, remove: d.Delete && d.Overwrite != Refuse, dry: d.DryRun, report: d.Report, skip: skip,
 			seed: maphash.MakeSeed(), held: map[uint64]struct{}{}, inodes: map[inode]uint64{}, kept: map[uint64]bool{},
 		}
 	}

@@ -141,6 +141,7 @@ type overlay struct {
 	dry       bool
 	absent    bool // a dry run, and the target is not there
 	report    func(Change)
+	skip      []fs.FileInfo // what is never removed
 	seed      maphash.Seed
 
 	mu      sync.Mutex // guards what follows, and serialises report
@@ -342,7 +343,7 @@ func (w *dirWriter) clearDir(parent *folder, name, path string) error {
 	}
 	gone, err := w.removeTree(parent, name, path, quiet)
 	if err == nil && !gone {
-		err = errMount
+		err = errStays
 	}
 	return err
 }

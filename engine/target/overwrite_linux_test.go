@@ -135,6 +135,46 @@ func TestDeleteStopsAtMounts(t *testing.T) {
 	}
 }
 
+// TestDeleteSkips: what is named in Skip stays, with what is above it, wherever it
+// is met and whatever leads to it; nothing is put in its place.
+func TestDeleteSkips(t *testing.T) {
+	for _, dry := range []bool{true, false} {
+		outer := t.TempDir()
+		dst := filepath.Join(outer, "dst")
+		stay := []string{"old/deep/repo/packs/p", "repo/config", "file/repo/config", "key"}
+		for _, path := range append(stay, "old/gone", "gone/f", "file/gone") {
+			must(t, os.MkdirAll(filepath.Dir(filepath.Join(dst, path)), 0o700))
+			must(t, os.WriteFile(filepath.Join(dst, path), nil, 0o600))
+		}
+		must(t, os.Symlink(filepath.Join(dst, "repo"), filepath.Join(outer, "link")))
+		d := target.Dir(dst)
+		d.Overwrite, d.Delete, d.DryRun = target.Changed, true, dry
+		d.Skip = []string{filepath.Join(dst, "old/deep/repo"), filepath.Join(outer, "link"), filepath.Join(dst, "file/repo"), filepath.Join(dst, "key"), filepath.Join(dst, "absent")}
+		w, err := d.Begin(t.Context(), target.Need{})
+		must(t, err)
+		must(t, w.Make(t.Context(), "", node(manifest.Dir)))
+		w.(target.Updater).Hold("file")
+		if err := put(t.Context(), w, "file", "x"); (err == nil) != dry {
+			t.Errorf("dry=%v: a file in the place of what is skipped: %v", dry, err)
+		}
+		w.(target.Updater).Whole("")
+		must(t, w.Commit(t.Context()))
+		for _, path := range stay {
+			if _, err := os.Stat(filepath.Join(dst, path)); err != nil {
+				t.Error(err)
+			}
+		}
+		for _, path := range []string{"old/gone", "gone"} {
+			if _, err := os.Stat(filepath.Join(dst, path)); dry != (err == nil) {
+				t.Errorf("dry=%v: %s: %v", dry, path, err)
+			}
+		}
+		if c := w.(target.Updater).Changes(); c.Kept < 4 || c.Deleted != 3 {
+			t.Errorf("dry=%v: changes %+v", dry, c)
+		}
+	}
+}
+
 // TestDirectoryInTheWay goes only with Delete.
 func TestDirectoryInTheWay(t *testing.T) {
 	for _, remove := range []bool{true, false} {

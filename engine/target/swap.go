@@ -106,6 +106,11 @@ type SwapTarget struct {
 	// KeepNone removes the old target after the exchange.
 	KeepNone bool
 
+	// Skip holds paths of files and directories that must not go with the old
+	// target: the repository, above all. A target that holds one of them is
+	// ErrNotSwappable. Those that do not exist are ignored.
+	Skip []string
+
 	// Force exchanges also what other processes have open. Without it, they are
 	// looked for on Linux, as far as the user may: before staging if there is
 	// no Quiesce, and before the exchange.
@@ -174,71 +179,6 @@ func (s *SwapTarget) stage(ctx context.Context, at swapPlace, d disk, need Need)
 		return nil, errors.Join(err, d.removeAll(at.stage))
 	}
 	return inner, nil
-}
-
-// check finds out what speaks against an exchange.
-func (s *SwapTarget) check(at swapPlace, need Need) error {
-	fi, err := os.Lstat(at.path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-	case err != nil:
-		return err
-	case !fi.IsDir() && !fi.Mode().IsRegular():
-		return fmt.Errorf("%w: it is neither a directory nor a regular file", ErrNotSwappable)
-	}
-	mounts, err := mountsBelow(at.path)
-	if err != nil {
-		return err
-	}
-	if len(mounts) > 0 {
-		return fmt.Errorf("%w: another file system is mounted at %s", ErrNotSwappable, mounts[0])
-	}
-	if err := checkSpace(at.dir, need); err != nil {
-		return err
-	}
-	if s.Quiesce != nil {
-		return nil
-	}
-	return s.checkOpen(at)
-}
-
-// writable reports why nothing can be renamed where the target is.
-func (at swapPlace) writable() error {
-	if at.path == at.dir && filepath.Dir(at.path) == at.path {
-		return fmt.Errorf("%w: it is the root of everything", ErrNotSwappable)
-	}
-	fi, err := os.Lstat(at.path)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	if at.mount && fi != nil && !fi.IsDir() {
-		return fmt.Errorf("%w: a single file is mounted there", ErrNotSwappable)
-	}
-	if err := mayReplace(at, fi); err != nil {
-		return fmt.Errorf("%w: %w", ErrNotSwappable, err)
-	}
-	return nil
-}
-
-// checkOpen refuses what others have open.
-func (s *SwapTarget) checkOpen(at swapPlace) error {
-	if s.Force {
-		return nil
-	}
-	users, err := usersOf(at.path)
-	if err != nil {
-		return err
-	}
-	if len(users) == 0 {
-		return nil
-	}
-	const most = 3
-	more := ""
-	if len(users) > most {
-		more = fmt.Sprintf(" and %d more", len(users)-most)
-		users = users[:most]
-	}
-	return fmt.Errorf("%w: %w: open in %s%s", ErrNotSwappable, ErrInUse, strings.Join(users, ", "), more)
 }
 
 // A swapPlace is where a target and what lies beside it are: absolute paths.

@@ -185,7 +185,7 @@ func TestSwapHooks(t *testing.T) {
 
 // TestSwapRefuses: what speaks against it is said before anything is staged.
 func TestSwapRefuses(t *testing.T) {
-	dir := t.TempDir()
+	dir, outside := t.TempDir(), t.TempDir()
 	fill(t, filepath.Join(dir, "app", "sub"), "old", 3)
 	must(t, os.WriteFile(filepath.Join(dir, "db"), nil, 0o600))
 	must(t, unix.Mkfifo(filepath.Join(dir, "fifo"), 0o600))
@@ -202,6 +202,21 @@ func TestSwapRefuses(t *testing.T) {
 	refuse("no/app", target.Need{}, fs.ErrNotExist, "")
 	if _, err := target.Swap("/").Begin(t.Context(), target.Need{}); !errors.Is(err, target.ErrNotSwappable) {
 		t.Errorf("Begin(/) = %v", err)
+	}
+	must(t, os.Symlink(filepath.Join(dir, "app", "sub"), filepath.Join(outside, "link")))
+	for path, says := range map[string]string{
+		filepath.Join(dir, "app"): "lies in it", filepath.Join(dir, "app", "sub"): "lies in it", filepath.Join(outside, "link"): "lies in it",
+		filepath.Join(dir, "app", "absent"): "", outside: "", filepath.Join(dir, "db"): "",
+	} {
+		s := target.Swap(filepath.Join(dir, "app"))
+		s.Skip = []string{filepath.Join(dir, "fifo"), path}
+		w, err := s.Begin(t.Context(), target.Need{})
+		if says == "" {
+			must(t, err)
+			must(t, w.Abort())
+		} else if !errors.Is(err, target.ErrNotSwappable) || !strings.Contains(err.Error(), says) {
+			t.Errorf("Begin without %s = %v", path, err)
+		}
 	}
 	for name, file := range map[string]string{"app": "app/sub/f1", "db": "db"} {
 		cmd := exec.CommandContext(t.Context(), "sleep", "100")

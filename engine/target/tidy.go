@@ -6,12 +6,16 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"slices"
 
 	"github.com/cairn-backup/cairn/manifest"
 )
 
 // errMount says that what should go is, or holds, a mount point.
 var errMount = errors.New("another file system is mounted there")
+
+// errStays says that what should go holds something that stays.
+var errStays = errors.New("something in it is to be left alone, or another file system is mounted there")
 
 // telling says whether what is removed is reported.
 type telling uint8
@@ -79,19 +83,68 @@ func (w *dirWriter) remove(f *folder, e fs.DirEntry, path string) error {
 		_, err := w.removeTree(f, e.Name(), path, loud)
 		return err
 	}
+	_, err := w.removeFile(f, e, path, loud)
+	return err
+}
+
+// removeFile removes what is no directory, and reports whether it is gone.
+func (w *dirWriter) removeFile(f *folder, e fs.DirEntry, path string, how telling) (gone bool, err error) {
+	if stays, err := w.skips(f, e.Name(), path); err != nil || stays {
+		return false, err
+	}
 	if !w.over.dry {
 		if err := f.root.Remove(e.Name()); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return w.fail("delete", path, err)
+			return false, w.fail("delete", path, err)
 		}
 	}
-	w.over.tell(path, kindOf(e.Type()), Deleted)
-	return nil
+	if how == loud {
+		w.over.tell(path, kindOf(e.Type()), Deleted)
+	}
+	return true, nil
+}
+
+// skips reports whether an entry is one of those that are never removed.
+func (w *dirWriter) skips(f *folder, name, path string) (bool, error) {
+	if len(w.over.skip) == 0 {
+		return false, nil
+	}
+	fi, err := f.root.Lstat(name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return false, nil
+	case err != nil:
+		return false, w.fail("delete", path, err)
+	}
+	stays := slices.ContainsFunc(w.over.skip, func(s fs.FileInfo) bool { return os.SameFile(s, fi) })
+	if stays {
+		w.over.tell(path, kindOf(fi.Mode()), Kept)
+	}
+	return stays, nil
+}
+
+// lookAll returns what is at the paths, without those that do not exist.
+func lookAll(paths []string) ([]fs.FileInfo, error) {
+	var infos []fs.FileInfo
+	for _, path := range paths {
+		fi, err := os.Stat(path)
+		switch {
+		case err == nil:
+			infos = append(infos, fi)
+		case !errors.Is(err, fs.ErrNotExist):
+			// What cannot be told apart cannot be left alone.
+			return nil, &Error{Op: "stat", Path: path, Err: cause(err)}
+		}
+	}
+	return infos, nil
 }
 
 // removeTree removes the directory name in f with all below it, and reports
 // whether it is gone. Where another file system is mounted nothing is removed,
-// and the directories above it stay.
+// and the directories above it stay; so it is with what is never removed.
 func (w *dirWriter) removeTree(f *folder, name, path string, how telling) (gone bool, err error) {
+	if stays, err := w.skips(f, name, path); err != nil || stays {
+		return false, err
+	}
 	inner, err := w.openTree(f, name, path)
 	if err != nil {
 		return false, err
@@ -108,22 +161,16 @@ func (w *dirWriter) removeTree(f *folder, name, path string, how telling) (gone 
 	gone = true
 	for _, e := range entries {
 		at := below(path, e.Name())
-		switch {
-		case e.IsDir():
-			removed, err := w.removeTree(inner, e.Name(), at, how)
-			if err != nil {
-				return false, err
-			}
-			gone = gone && removed
-			continue
-		case !w.over.dry:
-			if err := inner.root.Remove(e.Name()); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return false, w.fail("delete", at, err)
-			}
+		var removed bool
+		if e.IsDir() {
+			removed, err = w.removeTree(inner, e.Name(), at, how)
+		} else {
+			removed, err = w.removeFile(inner, e, at, how)
 		}
-		if how == loud {
-			w.over.tell(at, kindOf(e.Type()), Deleted)
+		if err != nil {
+			return false, err
 		}
+		gone = gone && removed
 	}
 	if !gone {
 		w.over.tell(path, manifest.Dir, Kept)
