@@ -29,7 +29,7 @@ func findCairn(ctx context.Context, path, scratch string) (tool, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s version: %w", path, err)
 	}
-	return cairn{program{label: "cairn", path: path, says: says}}, nil
+	return cairn{program{label: "cairn", path: path, says: says, asks: "version"}}, nil
 }
 
 func (c cairn) commands(ctx context.Context, j job) ([]*exec.Cmd, error) {

@@ -27,6 +27,8 @@ type tool interface {
 	// keyCommand returns a command that does little else than deriving the key
 	// from a passphrase; nil if the tool derives none.
 	keyCommand(j job) *exec.Cmd
+	// startCommand returns a command that does nothing but start.
+	startCommand(j job) *exec.Cmd
 }
 
 // A meanwhiler can back up while another process of it collects.
@@ -82,7 +84,7 @@ func findTool(ctx context.Context, name string, o options, scratch string) (tool
 	if err != nil && name != "duplicacy" { // it has no such flag, and shows its version with the help
 		return nil, fmt.Errorf("%s %s: %w", path, version, err)
 	}
-	p := program{label: name, path: path, says: says}
+	p := program{label: name, path: path, says: says, asks: version}
 	if says == "" {
 		p.says = path
 	}
@@ -103,10 +105,15 @@ func findTool(ctx context.Context, name string, o options, scratch string) (tool
 }
 
 // A program is what all tools have.
-type program struct{ label, path, says string }
+type program struct {
+	label, path, says string
+	asks              string // the argument that makes it tell its version
+}
 
 func (p program) name() string    { return p.label }
 func (p program) version() string { return p.says }
+
+func (p program) startCommand(j job) *exec.Cmd { return p.run(j.data, nil, p.asks) }
 
 // keyCommand returns nil: most derive no key.
 func (p program) keyCommand(job) *exec.Cmd { return nil }

@@ -223,26 +223,27 @@ func (r *benchRound) meanwhile(ctx context.Context, t turn, j job) (stop func() 
 // keyRuns is how often the key derivation is measured beside each operation.
 const keyRuns = 3
 
-// keyCPU returns the CPU seconds of a command that do not belong to its
-// operation: the median over some runs of one that does little but derive the
-// key. That the program starts and reads some small files is taken off as well.
+// keyCPU returns the CPU seconds of a command that are those of its key
+// derivation: what a command that does little else takes more than one that does
+// nothing but start, both the median of some runs. That the former reads some
+// small files is taken off as well.
 func keyCPU(ctx context.Context, t tool, j job) (float64, error) {
-	if j.op == opInit {
-		return 0, nil // it may try how expensive it may be, which is its own choice
+	if j.op == opInit || t.keyCommand(j) == nil {
+		return 0, nil // an init may try how expensive it may be, which is its own choice
 	}
-	var cpu []float64
+	var key, start []float64
 	for range keyRuns {
-		cmd := t.keyCommand(j)
-		if cmd == nil {
-			return 0, nil
-		}
-		u, err := execute(ctx, cmd)
+		k, err := execute(ctx, t.keyCommand(j))
 		if err != nil {
 			return 0, err
 		}
-		cpu = append(cpu, u.cpu())
+		s, err := execute(ctx, t.startCommand(j))
+		if err != nil {
+			return 0, err
+		}
+		key, start = append(key, k.cpu()), append(start, s.cpu())
 	}
-	return median(cpu), nil
+	return max(0, median(key)-median(start)), nil
 }
 
 // requests returns how often the store was asked, as Cairn reports it in the
