@@ -188,14 +188,16 @@ func (f *front) lookup(ids []chunk.ID, places []Place, found []bool) error {
 		places[i], found[i] = Place{}, false
 		value := f.value(foldOf(id))
 		if value == nil {
-			rest = append(rest, i)
+			if f.state.gen != 0 {
+				rest = append(rest, i)
+			}
 			continue
 		}
 		if places[i], found[i] = f.sums.place(id, value); !found[i] {
 			f.damaged.Store(true)
 		}
 	}
-	if len(rest) == 0 || f.state.gen == 0 {
+	if len(rest) == 0 {
 		f.mu.RUnlock()
 		return nil
 	}

@@ -98,6 +98,8 @@ type Index struct {
 	rebuilt bool
 	damaged atomic.Bool // a value did not match its hash
 
+	queries sync.Pool // of *query
+
 	// mu keeps Reset and Close away from the others: its writers replace the
 	// store, its readers do their I/O under it.
 	mu    sync.RWMutex
@@ -148,11 +150,23 @@ func (x *Index) Rebuilt() bool { return x.rebuilt }
 // that does not match its hash. Lookups report such a value as a miss.
 func (x *Index) Damaged() bool { return x.damaged.Load() }
 
+// A query is a lookup of one chunk: what a store is handed is on the heap.
+type query struct {
+	id    [1]chunk.ID
+	place [1]Place
+	found [1]bool
+}
+
 // Lookup returns the place of a chunk, and whether the index has one.
 func (x *Index) Lookup(id chunk.ID) (Place, bool, error) {
-	places, found := [1]Place{}, [1]bool{}
-	err := x.LookupMany([]chunk.ID{id}, places[:], found[:])
-	return places[0], found[0], err
+	q, ok := x.queries.Get().(*query)
+	if !ok {
+		q = new(query)
+	}
+	defer x.queries.Put(q)
+	q.id[0] = id
+	err := x.LookupMany(q.id[:], q.place[:], q.found[:])
+	return q.place[0], q.found[0], err
 }
 
 // LookupMany sets places[i] and found[i] to what Lookup of ids[i] would
