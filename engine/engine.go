@@ -38,11 +38,11 @@ type Options struct {
 	ReadOnly bool
 
 	// Workers is how many goroutines split, compress and verify, 1 to 256.
-	// Peak resident memory of a backup is about 150 MiB + Workers * 20 MiB, of a
-	// restore 40 MiB + Workers * 13 MiB, of a check of every byte 50 MiB +
-	// Workers * 33 MiB, however much data there is, in a process that does nothing
-	// else and collects garbage at half of what lives (GOGC=50). A restore of
-	// many small files takes up to 100 MiB more for its plan. See
+	// Peak resident memory of a backup is about 105 MiB + Workers * 20 MiB, of a
+	// restore 65 MiB + Workers * 10 MiB, of a check of every byte 75 MiB +
+	// Workers * 27 MiB, however much data there is, in a process that does nothing
+	// else and collects garbage as the command does: a fixed 24 MiB of it lie. A
+	// restore of many small files takes up to 100 MiB more for its plan. See
 	// docs/performance.md for the measurements.
 	// Default: GOMAXPROCS.
 	Workers int

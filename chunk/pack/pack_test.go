@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"testing"
 
@@ -546,6 +547,31 @@ func TestMemory(t *testing.T) {
 	p := finish(t, w)
 	if over := float64(cap(p.Object)) / float64(len(p.Object)); over > 1.08 {
 		t.Errorf("a pack of %d bytes keeps %d", len(p.Object), cap(p.Object))
+	}
+}
+
+// TestBufferGrowsOnce fills a pack of the size that most have: what is copied on
+// the way is little beside it.
+func TestBufferGrowsOnce(t *testing.T) {
+	const target = 21 << 20
+	c := config(seal.KindDataPack)
+	c.Target = target
+	w, err := pack.NewWriter(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	chunks, encoded, _ := block(t, 1, 20000, 60000, 40000, 70000)
+	v := newVerifier(t)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for w.Size() < target {
+		if err := w.Add(chunks, encoded, v); err != nil {
+			t.Fatal(err)
+		}
+	}
+	runtime.ReadMemStats(&after)
+	if n := after.TotalAlloc - before.TotalAlloc; n > target+target/2 {
+		t.Errorf("a pack of %d bytes took %d", target, n)
 	}
 }
 

@@ -184,9 +184,10 @@ func (w *Writer) reserve(b Block, extra int) error {
 	return nil
 }
 
-// grow makes room for n more bytes: by four up to the target, then by a
-// sixteenth. Appending alone grows by a quarter, so it would copy a byte four
-// times on the average, and near the target take a quarter more than it needs.
+// grow makes room for n more bytes: by four up to 4 MiB, then to the target at
+// once, then by a sixteenth. Appending alone grows by a quarter, so it would copy a
+// byte four times on the average, and near the target take a quarter more than it
+// needs.
 func (w *Writer) grow(n int) {
 	need := len(w.buf) + n
 	if need <= cap(w.buf) {
@@ -194,8 +195,11 @@ func (w *Writer) grow(n int) {
 	}
 	full := w.target + w.target/16 // with footer and padding
 	size := max(need, 4*cap(w.buf))
-	if size > full {
-		size = max(full, need+need/16)
+	if size > min(full, 4<<20) {
+		size = full
+	}
+	if size < need {
+		size = need + need/16
 	}
 	buf := make([]byte, len(w.buf), size)
 	copy(buf, w.buf)

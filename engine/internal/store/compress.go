@@ -103,7 +103,8 @@ func (a *adapter) handed(now time.Time, blocked time.Duration) {
 	default:
 		a.calm = 0
 	}
-	a.step.Store(min(max(step, 0), int32(len(ladder())-1))) //nolint:gosec // four
+	levels := ladder()
+	a.step.Store(min(max(step, 0), int32(len(levels)-1))) //nolint:gosec // four
 }
 
 // A compressor encodes the blocks of one sealer.

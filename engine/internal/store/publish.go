@@ -25,9 +25,10 @@ const (
 	// in a known stream would tell what the stream is.
 	minPack = 12 << 20
 	maxPack = 20 << 20
-	// meanPack is how large the buffer of a pack is made, in bytes. The buffer
-	// of one that is larger grows, and is used again as it is.
-	meanPack = 16 << 20
+	// roomyPack is how large the buffer of a pack is made, in bytes: enough for
+	// any, so that none is copied into a larger one at its end. What of it is not
+	// written takes no memory.
+	roomyPack = maxPack + blockSize
 	// maxMetaPack bounds packs of tree pages, which are read by pieces.
 	maxMetaPack = 4 << 20
 )
@@ -162,7 +163,7 @@ func (ss *Session) takePack(kind seal.Kind) (*openPack, error) {
 		return nil, err
 	}
 	o := ss.store.opts
-	targets := [...]int{meanPack, maxMetaPack}
+	targets := [...]int{roomyPack, maxMetaPack}
 	w, err := pack.NewWriter(pack.Config{
 		Key: o.Keys.Data(0), Kind: kind, Repository: o.Repository, Hash: o.Keys.Chunk,
 		Target: targets[slot(kind)], Buffer: buf,
