@@ -16,8 +16,8 @@ type Compression struct {
 
 // ladder returns what an adapter chooses from: each level takes about one and a
 // half times the CPU time of the one before, the first half.
-func ladder() [4]codec.Level {
-	return [...]codec.Level{codec.S2, codec.Fastest, codec.Default, codec.Better}
+func ladder() []codec.Level {
+	return []codec.Level{codec.S2, codec.Fastest, codec.Default, codec.Better}
 }
 
 const (
@@ -103,8 +103,7 @@ func (a *adapter) handed(now time.Time, blocked time.Duration) {
 	default:
 		a.calm = 0
 	}
-	levels := ladder()
-	a.step.Store(min(max(step, 0), int32(len(levels)-1))) //nolint:gosec // four
+	a.step.Store(min(max(step, 0), int32(len(ladder())-1))) //nolint:gosec // four
 }
 
 // A compressor encodes the blocks of one sealer.
