@@ -130,7 +130,7 @@ func newSimModel(ctx context.Context, w *simWorld) (*simModel, error) {
 		chunks: make(map[chunk.ID][]byte), doomed: make(map[backend.Key]backend.Key), durable: make(map[backend.Key]bool), snaps: make(map[manifest.ID]*simSnap),
 		backups: make(map[string]*simBackup), forgets: make(map[manifest.ID][]*simForget), harm: newSimHarm(),
 	}
-	e, raw := &simEmpty, simRaw{w.simStore}
+	e, raw := &simEmpty, w.raw()
 	var err error
 	m.log, err = log.Open(ctx, log.Options{
 		Backend: raw, Repository: e.id, Meta: e.set.Meta, Genesis: log.HashOf(e.objects[layout.Config]),
@@ -522,7 +522,7 @@ func (m *simModel) backedUp(p *simProc, b *simBackup, report engine.BackupReport
 
 // final checks the store as somebody finds it who comes later.
 func (m *simModel) final(ctx context.Context) {
-	r, err := engine.Open(ctx, simRaw{m.w.simStore}, secret, simOptions)
+	r, err := engine.Open(ctx, m.w.raw(), secret, simOptions)
 	if err != nil {
 		m.w.fail("Open in the end: %v", err)
 		return

@@ -307,19 +307,37 @@ func (p *simProc) think(ctx context.Context) bool {
 	return p.call(ctx, &simOp{kind: simThink}).err == nil
 }
 
-// raw reads the store as it is, past the scheduler. The model uses it.
-type simRaw struct{ store *simStore }
+// simRaw is the store as it is, past the scheduler. The model uses it, in the end for
+// backups too, which put several objects at once.
+type simRaw struct {
+	store *simStore
+	mu    *sync.Mutex
+}
+
+func (s *simStore) raw() simRaw { return simRaw{s, new(sync.Mutex)} }
+
+func (r simRaw) read(op *simOp) simReply {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.store.read(op)
+}
+
+func (r simRaw) write(op *simOp) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.store.write(op)
+}
 
 var _ backend.Backend = simRaw{}
 
 // Put implements backend.Backend.
 func (r simRaw) Put(_ context.Context, key backend.Key, data []byte) error {
-	return r.store.write(&simOp{kind: simPut, key: key, data: data})
+	return r.write(&simOp{kind: simPut, key: key, data: data})
 }
 
 // Get implements backend.Backend.
 func (r simRaw) Get(ctx context.Context, key backend.Key, off, n int64) (io.ReadCloser, error) {
-	reply := r.store.read(&simOp{kind: simGet, key: key, off: off, n: n})
+	reply := r.read(&simOp{kind: simGet, key: key, off: off, n: n})
 	if reply.err != nil {
 		return nil, reply.err
 	}
@@ -328,7 +346,7 @@ func (r simRaw) Get(ctx context.Context, key backend.Key, off, n int64) (io.Read
 
 // Stat implements backend.Backend.
 func (r simRaw) Stat(_ context.Context, key backend.Key) (backend.Info, error) {
-	reply := r.store.read(&simOp{kind: simStat, key: key})
+	reply := r.read(&simOp{kind: simStat, key: key})
 	if reply.err != nil {
 		return backend.Info{}, reply.err
 	}
@@ -338,7 +356,7 @@ func (r simRaw) Stat(_ context.Context, key backend.Key) (backend.Info, error) {
 // List implements backend.Backend.
 func (r simRaw) List(_ context.Context, prefix backend.Key) iter.Seq2[backend.Info, error] {
 	return func(yield func(backend.Info, error) bool) {
-		for _, info := range r.store.read(&simOp{kind: simList, key: prefix}).infos {
+		for _, info := range r.read(&simOp{kind: simList, key: prefix}).infos {
 			if !yield(info, nil) {
 				return
 			}
@@ -348,7 +366,7 @@ func (r simRaw) List(_ context.Context, prefix backend.Key) iter.Seq2[backend.In
 
 // Delete implements backend.Backend.
 func (r simRaw) Delete(_ context.Context, key backend.Key) error {
-	return r.store.write(&simOp{kind: simDelete, key: key})
+	return r.write(&simOp{kind: simDelete, key: key})
 }
 
 // simStart is when bubbles of synctest begin.
