@@ -209,10 +209,5 @@ func zeros(data []byte) bool {
 	if len(data) < minHole || data[0] != 0 || data[len(data)/2] != 0 {
 		return false
 	}
-	for i := range data {
-		if data[i] != 0 {
-			return false
-		}
-	}
-	return true
+	return bytes.Equal(data[1:], data[:len(data)-1]) // each byte equals the one before
 }

@@ -10,10 +10,14 @@ import (
 )
 
 // cairn is the program of this repository, with its defaults and a key file.
-type cairn struct{ program }
+type cairn struct {
+	program
+	level string // of compression; "": the default
+}
 
-// findCairn returns the cairn at path, or builds one if path is empty.
-func findCairn(ctx context.Context, path, scratch string) (tool, error) {
+// findCairn returns the cairn at the path that o says, or builds one.
+func findCairn(ctx context.Context, o options, scratch string) (tool, error) {
+	path := o.paths["cairn"]
 	if path == "" {
 		path = filepath.Join(scratch, "cairn")
 		build := exec.CommandContext(ctx, "go", "build", "-o", path, "github.com/cairn-backup/cairn/cmd/cairn")
@@ -29,7 +33,11 @@ func findCairn(ctx context.Context, path, scratch string) (tool, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s version: %w", path, err)
 	}
-	return cairn{program{label: "cairn", path: path, says: says, asks: "version"}}, nil
+	c := cairn{program: program{label: "cairn", path: path, says: says, asks: "version"}, level: o.level}
+	if c.level != "" {
+		c.says += ", compression " + c.level
+	}
+	return c, nil
 }
 
 func (c cairn) commands(ctx context.Context, j job) ([]*exec.Cmd, error) {
@@ -37,7 +45,7 @@ func (c cairn) commands(ctx context.Context, j job) ([]*exec.Cmd, error) {
 	case opInit:
 		return one(c.cairn(j, "init")), nil
 	case opFirst, opUnchanged, opChanged, opHistory:
-		return one(c.cairn(j, "backup", ".")), nil
+		return one(c.cairn(j, c.compressed("backup", ".")...)), nil
 	case opRestore:
 		ids, err := c.snapshots(ctx, j)
 		if err != nil || len(ids) == 0 {
@@ -55,9 +63,17 @@ func (c cairn) commands(ctx context.Context, j job) ([]*exec.Cmd, error) {
 	case opCollect:
 		// Both times are a day by default, and everything here is seconds old. A
 		// backup that runs meanwhile may have to store again what it just stored.
-		return one(c.cairn(j, "gc", "--keep-deleted", "0", "--spare", "1s")), nil
+		return one(c.cairn(j, c.compressed("gc", "--keep-deleted", "0", "--spare", "1s")...)), nil
 	}
 	return nil, nil
+}
+
+// compressed adds the level to the arguments of what stores data.
+func (c cairn) compressed(args ...string) []string {
+	if c.level != "" {
+		args = append(args, "--compression", c.level)
+	}
+	return args
 }
 
 // meanwhile backs up as another machine does, with another cache.

@@ -76,6 +76,7 @@ type options struct {
 	until    op
 	noGoroot bool
 	json     bool
+	level    string // of Cairn's compression; "": its default
 }
 
 func parse(args []string, stderr io.Writer) (options, error) {
@@ -101,6 +102,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	f.BoolVar(&o.noGoroot, "no-goroot", false, "generate the source tree instead of copying that of the Go toolchain")
 	f.IntVar(&o.backups, "history", 100, "how many backups the set history has")
 	f.StringVar(&until, "until", "", "end after this `operation`, to go on another time: needs --dir")
+	f.StringVar(&o.level, "compression", "", "the `level` of Cairn's compression (default: its own)")
 	f.BoolVar(&o.json, "json", false, "print JSON: every single measurement and the medians")
 	if err := f.Parse(args); err != nil {
 		return o, err

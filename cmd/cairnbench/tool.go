@@ -58,7 +58,7 @@ func toolNames() []string {
 func findTool(ctx context.Context, name string, o options, scratch string) (tool, error) {
 	switch name {
 	case "cairn":
-		return findCairn(ctx, o.paths[name], scratch)
+		return findCairn(ctx, o, scratch)
 	case "kernels":
 		return findKernels()
 	}
