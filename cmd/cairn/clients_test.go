@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"math/rand/v2"
@@ -11,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -160,21 +162,55 @@ func someData(t *testing.T, big int) string {
 }
 
 // TestPublishedClient drives every operation of the API with the published client
-// of npm against real servers over a real repository.
+// of npm against real servers, over a repository in a directory and on each object
+// store.
 func TestPublishedClient(t *testing.T) {
 	dir := nodeClient(t)
-	repo, env := aRepository(t)
+	t.Run("local", func(t *testing.T) {
+		repo, env := aRepository(t)
+		away := server{repo: filepath.Join(t.TempDir(), "not mounted"), env: env}
+		publishedClient(t, dir, server{repo: repo, env: env}, away)
+	})
+	for name, c := range map[string]struct {
+		shell func(*testing.T) shell
+		wrong string // credentials
+	}{
+		"s3":    {s3Shell, "AWS_SECRET_ACCESS_KEY=wrong"},
+		"azure": {azureShell, "AZURE_STORAGE_KEY=" + base64.StdEncoding.EncodeToString([]byte("wrong"))},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := c.shell(t)
+			top := t.TempDir()
+			s.env = append(s.env, "HOME="+filepath.Join(top, "home"), envKeyFile+"="+filepath.Join(top, "key"))
+			s.run(exitDone, "init")
+			env := slices.Clip(append(s.env, envCacheDir+"="+filepath.Join(top, "cache")))
+			publishedClient(t, dir, server{s.repo, env}, server{s.repo, append(env, c.wrong)})
+		})
+	}
+}
+
+// A server is a repository to serve, and the environment that opens it.
+type server struct {
+	repo string
+	env  []string
+}
+
+// publishedClient runs the tests of the client over a repository; away is one
+// that cannot be opened.
+func publishedClient(t *testing.T, dir string, at, away server) {
+	t.Helper()
 	data := someData(t, 32<<20)
 	const newer, token = "9.0.0_1700000000000", "a-token-of-enough-length"
-	backUpAs(t, repo, env, data, newer)
+	backUpAs(t, at.repo, at.env, data, newer)
 	other := someData(t, 1<<10)
-	main := serve(t, env, "-r", repo, "--data", data, "--max-creations", "8")
-	locked := serve(t, append(env, envServeToken+"="+token), "-r", repo, "--data", other)
-	away := serve(t, env, "-r", filepath.Join(t.TempDir(), "not mounted"), "--data", other, "--name", "away")
+	main := serve(t, at.env, "-r", at.repo, "--data", data, "--max-creations", "8")
+	locked := serve(t, append(slices.Clip(at.env), envServeToken+"="+token), "-r", at.repo, "--data", other)
+	shut := serve(t, away.env, "-r", away.repo, "--data", other, "--name", "away")
+	repo, env := aRepository(t)
 	future := serve(t, env, "-r", newerFormat(t, repo), "--data", other, "--name", "future")
 	world, err := json.Marshal(map[string]string{
 		"url": main.url, "data": data, "big": "big", "newer": newer,
-		"locked": locked.url, "token": token, "away": away.url, "future": future.url,
+		"locked": locked.url, "token": token, "away": shut.url, "future": future.url,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -193,8 +229,8 @@ func TestPublishedClient(t *testing.T) {
 	if code := main.stop(); code != exitDone {
 		t.Errorf("cairn serve exits with %d", code)
 	}
-	assetsReadable(t, repo, env)
-	checkClean(t, repo, env)
+	assetsReadable(t, at.repo, at.env)
+	checkClean(t, at.repo, at.env)
 }
 
 // backUpAs makes a backup with an identifier of its own, as another server would.
@@ -208,10 +244,19 @@ func backUpAs(t *testing.T, repo string, env []string, data, id string) {
 	}
 }
 
+// openWith opens a repository as a command with that environment does.
 func openWith(t *testing.T, repo string, env []string) *engine.Repository {
 	t.Helper()
-	_, key, _ := strings.Cut(env[len(env)-1], "=")
-	r, err := engine.Open(t.Context(), local.New(repo), engine.KeyFile(key), engine.Options{})
+	a := &app{env: map[string]string{}, out: &output{}}
+	for _, e := range env {
+		name, value, _ := strings.Cut(e, "=")
+		a.env[name] = value
+	}
+	l, err := a.locateText(repo)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := engine.Open(t.Context(), l.store(), engine.KeyFile(a.env[envKeyFile]), engine.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -20,6 +21,8 @@ type child struct {
 	cmd *exec.Cmd
 	url string
 	log lockedBuffer
+
+	killed sync.Once
 }
 
 // startChild starts one.
@@ -47,8 +50,10 @@ func startChild(t *testing.T, env []string, args ...string) *child {
 
 // kill ends it at once; the second time it does nothing.
 func (c *child) kill() {
-	_ = c.cmd.Process.Kill() // it may be over
-	_ = c.cmd.Wait()
+	c.killed.Do(func() {
+		_ = c.cmd.Process.Kill() // it may be over
+		_ = c.cmd.Wait()
+	})
 }
 
 // create creates a backup and returns its identifier.
