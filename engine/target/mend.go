@@ -413,15 +413,34 @@ func (f *oldFile) finishInPlace() error {
 	return err
 }
 
-// finishTemp copies what is right to the new file and renames it over the old.
-func (f *oldFile) finishTemp() error {
-	var err error
+// errMoving says that somebody writes to what a restore takes a part of.
+var errMoving = errors.New("what was there was changed while it was compared and copied")
+
+// copyKept copies what is right to the new file. It was compared before, so that
+// it must not have changed since.
+func (f *oldFile) copyKept() error {
 	for _, s := range f.kept {
-		if _, err = io.Copy(io.NewOffsetWriter(f.temp, s.off), io.NewSectionReader(f.old, s.off, s.end-s.off)); err != nil {
-			break
+		n, err := io.Copy(io.NewOffsetWriter(f.temp, s.off), io.NewSectionReader(f.old, s.off, s.end-s.off))
+		if err == nil && n < s.end-s.off {
+			err = errMoving // it was cut short
+		}
+		if err != nil {
+			return err
 		}
 	}
-	if err := errors.Join(err, f.temp.Close()); err != nil {
+	if len(f.kept) == 0 {
+		return nil
+	}
+	now, err := f.old.Stat()
+	if err == nil && (now.Size() != f.info.Size() || !now.ModTime().Equal(f.info.ModTime())) {
+		err = errMoving
+	}
+	return err
+}
+
+// finishTemp copies what is right to the new file and renames it over the old.
+func (f *oldFile) finishTemp() error {
+	if err := errors.Join(f.copyKept(), f.temp.Close()); err != nil {
 		_ = f.parent.root.Remove(f.tempAt) // the first error tells more
 		return err
 	}

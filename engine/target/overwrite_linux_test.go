@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -220,6 +221,45 @@ func TestAbortOverContent(t *testing.T) {
 	must(t, f.(target.Mender).Discard())
 	must(t, w.Abort())
 	compare(t, read(t, source.Dir(dst)), before)
+}
+
+// TestOldContentMoves: what was right in the old file is not taken over if it was
+// changed after it was compared, and nothing is put in its place.
+func TestOldContentMoves(t *testing.T) {
+	for name, change := range map[string]func(path string) error{
+		"nothing": func(string) error { return nil },
+		"shorter": func(path string) error { return os.Truncate(path, 3) },
+		"other":   func(path string) error { return os.WriteFile(path, []byte("OLD.."), 0o700) },
+	} {
+		dst := t.TempDir()
+		at := filepath.Join(dst, "f")
+		must(t, os.WriteFile(at, []byte("old.."), 0o700))
+		must(t, os.Chtimes(at, time.Time{}, time.Unix(1e9, 0)))
+		w := beginOver(t, dst)
+		n := node(manifest.File)
+		n.Size = 6
+		h, err := w.Create(t.Context(), "f", n)
+		must(t, err)
+		m := h.(target.Mender)
+		m.Mend()
+		must(t, m.Keep(0, 5))
+		must(t, change(at))
+		_, err = m.WriteAt([]byte("!"), 5)
+		must(t, err)
+		want, err := os.ReadFile(at)
+		must(t, err)
+		if err := m.Close(); (err == nil) != (name == "nothing") {
+			t.Errorf("%s: Close = %v", name, err)
+		} else if err == nil {
+			want = []byte("old..!")
+		}
+		if got, err := os.ReadFile(at); err != nil || string(got) != string(want) {
+			t.Errorf("%s: there is %q, %v", name, got, err)
+		}
+		if got := names(t, dst); got != "f" {
+			t.Errorf("%s: there are %s", name, got)
+		}
+	}
 }
 
 // TestXattrsAreThoseOfTheSnapshot: what an old file has beyond them is removed.
