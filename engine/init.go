@@ -97,7 +97,7 @@ func initialise(ctx context.Context, b backend.Backend, secret keys.Secret, opts
 	if err := b.Put(ctx, layout.Slot(name), slot); err != nil {
 		return err
 	}
-	if err := putConfig(ctx, b, config); err != nil {
+	if err := putOwn(ctx, b, layout.Config, config); err != nil {
 		if !errors.Is(err, ErrUnknownOutcome) {
 			// Ours opens nothing; left behind it would only cost attempts.
 			_ = b.Delete(context.WithoutCancel(ctx), layout.Slot(name))
@@ -107,23 +107,27 @@ func initialise(ctx context.Context, b backend.Backend, secret keys.Secret, opts
 	return nil
 }
 
-// putConfig creates the config. After an error it looks whether its own object
-// is there: a reply may have been lost.
-func putConfig(ctx context.Context, b backend.Backend, object []byte) error {
-	err := b.Put(ctx, layout.Config, object)
+// putOwn creates an object. After an error it looks whether its own object is
+// there, since a reply may have been lost; if so it is put again, since one that
+// is only seen may not be durable. ErrExists says that another object is there.
+func putOwn(ctx context.Context, b backend.Backend, key backend.Key, object []byte) error {
+	err := b.Put(ctx, key, object)
 	if err == nil {
 		return nil
 	}
-	got, readErr := backend.ReadAll(context.WithoutCancel(ctx), b, layout.Config, maxConfig)
+	ctx = context.WithoutCancel(ctx)
+	got, readErr := backend.ReadAll(ctx, b, key, maxConfig)
 	switch {
-	case readErr == nil && bytes.Equal(got, object):
-		return nil
-	case readErr == nil:
+	case readErr == nil && !bytes.Equal(got, object):
 		return ErrExists
+	case readErr == nil:
+		if again := b.Put(ctx, key, object); again == nil || errors.Is(again, backend.ErrExist) {
+			return nil
+		}
 	case errors.Is(readErr, backend.ErrNotExist):
 		return err
 	}
-	return errors.Join(fmt.Errorf("config: %w", ErrUnknownOutcome), err)
+	return errors.Join(fmt.Errorf("%s: %w", key, ErrUnknownOutcome), err)
 }
 
 // OpenOrInit opens the repository on b, or makes it if there is none. If two do
@@ -252,6 +256,9 @@ func (r *Repository) sortedSlots(ctx context.Context) ([]KeySlot, error) {
 			return nil, err
 		}
 		object, err := backend.ReadAll(ctx, r.meter, info.Key, maxConfig)
+		if errors.Is(err, backend.ErrNotExist) {
+			continue // removed just now
+		}
 		if err != nil {
 			return nil, err
 		}

@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -56,13 +55,8 @@ func (r *Repository) AddKey(ctx context.Context, s Secret, label string) (string
 			return "", errors.Join(errors.New("add key: the new slot does not open"), err)
 		}
 	}
-	key := layout.Slot(name)
-	if err := r.meter.Put(ctx, key, object); err != nil {
-		// The reply may have been lost.
-		got, readErr := backend.ReadAll(context.WithoutCancel(ctx), r.meter, key, maxConfig)
-		if readErr != nil || !bytes.Equal(got, object) {
-			return "", fmt.Errorf("add key: %w", err)
-		}
+	if err := putOwn(ctx, r.meter, layout.Slot(name), object); err != nil {
+		return "", fmt.Errorf("add key: %w", err)
 	}
 	return newSlotName(name), nil
 }
@@ -93,8 +87,25 @@ func (r *Repository) RemoveKey(ctx context.Context, id string) error {
 		return fmt.Errorf("remove key: %w", ErrLastKey)
 	}
 	r.forgetKnown() // what it kept may be this slot
-	if err := r.meter.Delete(ctx, layout.Slots+backend.Key(match[0].ID)); err != nil {
+	if err := r.removeSlot(ctx, layout.Slots+backend.Key(match[0].ID)); err != nil {
 		return fmt.Errorf("remove key: %w", err)
 	}
 	return nil
+}
+
+// removeSlot deletes a slot. If others removed all the others meanwhile it puts
+// it back: nobody could open the repository any more.
+func (r *Repository) removeSlot(ctx context.Context, key backend.Key) error {
+	object, err := backend.ReadAll(ctx, r.meter, key, maxConfig)
+	if err != nil {
+		return err
+	}
+	if err := r.meter.Delete(ctx, key); err != nil {
+		return err
+	}
+	ctx = context.WithoutCancel(ctx)
+	if left, err := r.sortedSlots(ctx); err != nil || len(left) > 0 {
+		return nil //nolint:nilerr // the slot is gone, as was asked for
+	}
+	return errors.Join(ErrLastKey, putOwn(ctx, r.meter, key, object))
 }

@@ -1,6 +1,7 @@
 package engine_test
 
 import (
+	"context"
 	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/pem"
@@ -13,7 +14,9 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"github.com/cairn-backup/cairn/backend"
 	"github.com/cairn-backup/cairn/backend/mem"
+	"github.com/cairn-backup/cairn/backend/retry"
 	"github.com/cairn-backup/cairn/engine"
 )
 
@@ -130,3 +133,84 @@ func TestKeys(t *testing.T) {
 }
 
 func second(_ string, err error) error { return err }
+
+// A hookedStore does something before an object is deleted or behind one that is
+// put.
+type hookedStore struct {
+	backend.Backend
+	before func(key backend.Key)
+	behind func(key backend.Key, err error) error
+}
+
+func (b *hookedStore) Delete(ctx context.Context, key backend.Key) error {
+	b.before(key)
+	return b.Backend.Delete(ctx, key)
+}
+
+func (b *hookedStore) Put(ctx context.Context, key backend.Key, data []byte) error {
+	return b.behind(key, b.Backend.Put(ctx, key, data))
+}
+
+// TestRemoveLastKeys: two who remove each another of the last two slots at once
+// leave one of them.
+func TestRemoveLastKeys(t *testing.T) {
+	ctx, b := t.Context(), new(mem.Backend)
+	if err := engine.Init(ctx, b, secret, engine.InitOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	other := open(t, b, engine.Options{})
+	second, err := other.AddKey(ctx, engine.Passphrase("second"), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var otherErr error
+	hooked := &hookedStore{Backend: b, behind: func(_ backend.Key, err error) error { return err }}
+	hooked.before = func(backend.Key) { otherErr = other.RemoveKey(ctx, second) }
+	r := open(t, hooked, engine.Options{})
+	var first string
+	for slot, err := range r.Keys(ctx) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if slot.ID != second {
+			first = slot.ID
+		}
+	}
+	if err := r.RemoveKey(ctx, first); !errors.Is(err, engine.ErrLastKey) || otherErr != nil {
+		t.Errorf("RemoveKey = %v and %v, want ErrLastKey and nil", err, otherErr)
+	}
+	open(t, b, engine.Options{})
+}
+
+// TestSeenIsNotDurable: a config or a slot whose Put failed is not taken for
+// stored since it can be seen, but once the store says that it exists.
+func TestSeenIsNotDurable(t *testing.T) {
+	ctx := t.Context()
+	once := retry.Policy{Tries: 1}
+	for _, lost := range []bool{true, false} {
+		puts := 0
+		b := &hookedStore{Backend: new(mem.Backend), behind: func(_ backend.Key, err error) error { return err }}
+		failing := func(prefix string) func(backend.Key, error) error {
+			return func(key backend.Key, err error) error {
+				if !strings.HasPrefix(string(key), prefix) {
+					return err
+				}
+				if puts++; puts == 1 || !lost { // a reply that was lost, or a disk that does not keep it
+					return fmt.Errorf("fsync: %w", backend.ErrUnknownOutcome)
+				}
+				return err
+			}
+		}
+		b.behind = failing("config")
+		err := engine.Init(ctx, b, secret, engine.InitOptions{Retry: once})
+		if (err == nil) != lost || !lost && !errors.Is(err, engine.ErrUnknownOutcome) {
+			t.Errorf("Init = %v", err)
+		}
+		puts = 0
+		b.behind = failing("keys/")
+		r := open(t, b, engine.Options{Retry: once})
+		if _, err = r.AddKey(ctx, engine.Passphrase("second"), ""); (err == nil) != lost || !lost && !errors.Is(err, engine.ErrUnknownOutcome) {
+			t.Errorf("AddKey = %v", err)
+		}
+	}
+}
