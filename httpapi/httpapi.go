@@ -184,6 +184,7 @@ type Server struct {
 	handler http.Handler
 	storing chan struct{} // a token for each request that stores assets
 	closing chan struct{} // closed by Close
+	stop    func()        // closes it, once
 	sockets sync.WaitGroup
 }
 
@@ -201,6 +202,7 @@ func Open(ctx context.Context, open Opener, data Data, opts Options) (*Server, e
 	}
 	opts = opts.withDefaults()
 	s := &Server{data: data, opts: opts, closing: make(chan struct{})}
+	s.stop = sync.OnceFunc(func() { close(s.closing) })
 	var err error
 	if s.host, err = os.Hostname(); err != nil {
 		return nil, fmt.Errorf("httpapi: %w", err)
@@ -235,9 +237,10 @@ func Open(ctx context.Context, open Opener, data Data, opts Options) (*Server, e
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) }
 
 // Close takes no more jobs, cancels those that run, and returns when everything
-// they did is taken back, or when ctx is done. Streamed answers end with it.
+// they did is taken back, or when ctx is done. Streamed answers end with it. It
+// may be called again.
 func (s *Server) Close(ctx context.Context) error {
-	close(s.closing)
+	s.stop()
 	err := s.jobs.Close(ctx)
 	if err == nil {
 		err = await(ctx, &s.opening.group)

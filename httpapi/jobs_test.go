@@ -230,7 +230,11 @@ func TestStop(t *testing.T) {
 	g := newGate(w)
 	w.start()
 	id, end := w.begin(t, g)
+	server := w.server
 	w.stop()
+	if err := server.Close(t.Context()); err != nil {
+		t.Errorf("a second Close = %v", err)
+	}
 	if r := <-end; decode[progressJSON](t, r.body).Status != "CANCELED" {
 		t.Errorf("the stream ends with %s", r.body)
 	}
