@@ -2,8 +2,6 @@ package engine_test
 
 import (
 	"bytes"
-	"errors"
-	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -11,9 +9,6 @@ import (
 	"time"
 
 	"github.com/cairn-backup/cairn/backend/mem"
-	"github.com/cairn-backup/cairn/chunk"
-	"github.com/cairn-backup/cairn/chunk/codec"
-	"github.com/cairn-backup/cairn/chunk/seal"
 	"github.com/cairn-backup/cairn/engine"
 	"github.com/cairn-backup/cairn/engine/source"
 	"github.com/cairn-backup/cairn/engine/target"
@@ -127,100 +122,4 @@ func BenchmarkRestore(b *testing.B) {
 			})
 		})
 	}
-}
-
-// BenchmarkKernel runs what a backup cannot do without, one after the other and
-// nothing else, on blocks of 1 MiB. The sum of their times is what a first
-// backup or a restore is compared with.
-func BenchmarkKernel(b *testing.B) {
-	for _, kind := range []string{"text", "random"} {
-		data := benchData(kind)
-		b.Run("split/"+kind, func(b *testing.B) { benchSplit(b, data) })
-		b.Run("hash/"+kind, func(b *testing.B) { benchHash(b, data) })
-		benchBlocks(b, kind, data)
-	}
-}
-
-func benchSplit(b *testing.B, data []byte) {
-	b.Helper()
-	pol, err := chunk.DerivePolynomial(chunk.Key{})
-	if err != nil {
-		b.Fatal(err)
-	}
-	s, err := chunk.NewSplitter(pol, chunk.General())
-	if err != nil {
-		b.Fatal(err)
-	}
-	timed(b, nothing, func() error {
-		s.Reset(bytes.NewReader(data))
-		for {
-			if _, err := s.Next(); errors.Is(err, io.EOF) {
-				return nil
-			} else if err != nil {
-				return err
-			}
-		}
-	})
-}
-
-// benchHash hashes pieces as long as the mean chunk of random data.
-func benchHash(b *testing.B, data []byte) {
-	b.Helper()
-	h := chunk.NewHasher(chunk.Key{})
-	timed(b, nothing, func() error {
-		for i := 0; i < len(data); i += 40 << 10 {
-			h.Sum(data[i:min(i+40<<10, len(data))])
-		}
-		return nil
-	})
-}
-
-// benchBlocks compresses, seals, opens and decompresses. Speeds are those of
-// the data before compression.
-func benchBlocks(b *testing.B, kind string, data []byte) {
-	b.Helper()
-	const size = 1 << 20
-	enc, err := codec.NewEncoder(codec.Fastest)
-	if err != nil {
-		b.Fatal(err)
-	}
-	dec, err := codec.NewDecoder()
-	if err != nil {
-		b.Fatal(err)
-	}
-	w, err := seal.NewWriter(seal.Key{}, seal.Template{Kind: seal.KindDataPack}, seal.Binding{})
-	if err != nil {
-		b.Fatal(err)
-	}
-	var encoded, sealed [benchSize / size][]byte
-	var numbers [len(sealed)]uint64
-	loop := func(name string, f func(i int) error) {
-		b.Run(name+"/"+kind, func(b *testing.B) {
-			timed(b, nothing, func() error {
-				for i := range encoded {
-					if err := f(i); err != nil {
-						return err
-					}
-				}
-				return nil
-			})
-		})
-	}
-	loop("compress", func(i int) error {
-		encoded[i] = enc.Encode(encoded[i][:0], data[i*size:(i+1)*size])
-		return nil
-	})
-	loop("seal", func(i int) (err error) {
-		sealed[i], numbers[i], err = w.Part(sealed[i][:0], encoded[i])
-		return err
-	})
-	plain := make([]byte, 0, 2*size)
-	loop("open", func(i int) error {
-		_, err := w.Check(plain, sealed[i], numbers[i], seal.More)
-		return err
-	})
-	loop("decompress", func(i int) error {
-		_, err := dec.Decode(plain, encoded[i], size)
-		return err
-	})
 }

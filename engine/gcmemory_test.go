@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"encoding/binary"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -13,63 +12,20 @@ import (
 	"filippo.io/age"
 
 	"github.com/cairn-backup/cairn/backend/local"
-	"github.com/cairn-backup/cairn/chunk"
-	"github.com/cairn-backup/cairn/chunk/pack"
 	"github.com/cairn-backup/cairn/chunk/seal"
+	"github.com/cairn-backup/cairn/engine/internal/generated"
 	"github.com/cairn-backup/cairn/engine/internal/log"
 	"github.com/cairn-backup/cairn/engine/internal/store"
 	"github.com/cairn-backup/cairn/manifest"
 )
-
-// Sizes of generated packs.
-const (
-	genChunks = 400 // in a pack
-	genLength = 40_000
-	genBlock  = 20 // chunks in a block
-)
-
-// genID is the ID of a generated chunk.
-func genID(n uint64) chunk.ID { return filterID(n) }
-
-// genPack returns a pack that is in no store, and its table.
-func genPack(n uint64) (log.PackInfo, store.PackTable) {
-	var salt [32]byte
-	binary.BigEndian.PutUint64(salt[:], n+1)
-	info := log.PackInfo{Kind: seal.KindDataPack, Salt: salt, Size: 16 << 20, Chunks: genChunks}
-	info.ID = info.Header().Name()
-	t := store.PackTable{Pack: info.ID, Size: uint64(info.Size)}
-	for b := range uint32(genChunks / genBlock) {
-		block := pack.Block{Number: b, Offset: 1000 + b*(genBlock*genLength), Stored: genBlock * genLength, Raw: genBlock * genLength}
-		for c := range uint32(genBlock) {
-			block.Chunks = append(block.Chunks, pack.Chunk{ID: genID(n*genChunks + uint64(b*genBlock+c)), Length: genLength})
-		}
-		t.Table.Blocks = append(t.Table.Blocks, block)
-	}
-	return info, t
-}
 
 // generate records packs full of chunks, and a snapshot of one file that uses
 // the chunks of every second pack, and of every fourth the first half.
 func generate(t *testing.T, r *Repository, packs uint64) {
 	t.Helper()
 	ctx := t.Context()
-	const perSegment = 1000
-	for first := uint64(0); first < packs; first += perSegment {
-		var add log.Add
-		var tables []store.PackTable
-		for n := first; n < min(first+perSegment, packs); n++ {
-			info, table := genPack(n)
-			add.Packs, tables = append(add.Packs, info), append(tables, table)
-		}
-		seg, err := r.store.PutSegment(ctx, tables)
-		if err != nil {
-			t.Fatal(err)
-		}
-		seg.Packs = log.Ranges{{First: first + 1, Last: first + uint64(len(tables))}}
-		add.Segments = []log.SegmentInfo{seg}
-		if _, err := r.log.Append(ctx, func(*log.State) ([]log.Effect, error) { return []log.Effect{add}, nil }); err != nil {
-			t.Fatal(err)
-		}
+	if err := generated.Fill(ctx, r.log, r.store, packs); err != nil {
+		t.Fatal(err)
 	}
 	session, err := r.store.Begin(ctx, store.SessionOptions{})
 	if err != nil {
@@ -79,9 +35,9 @@ func generate(t *testing.T, r *Repository, packs uint64) {
 	session.Need(log.Ranges{{First: 1, Last: packs}})
 	list := manifest.NewContentWriter(session)
 	for n := range packs {
-		for c := range uint64(genChunks) {
-			if n%2 == 0 || n%4 == 1 && c < genChunks/2 {
-				if err := list.Add(ctx, manifest.Extent{Kind: manifest.Data, Length: genLength, ID: genID(n*genChunks + c)}); err != nil {
+		for c := range uint64(generated.Chunks) {
+			if n%2 == 0 || n%4 == 1 && c < generated.Chunks/2 {
+				if err := list.Add(ctx, manifest.Extent{Kind: manifest.Data, Length: generated.Length, ID: generated.ID(n*generated.Chunks + c)}); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -169,7 +125,7 @@ func TestGCMemory(t *testing.T) {
 	after := heap()
 	stop()
 	most2 := <-peak
-	t.Logf("%d chunks: %d MiB at most, %d MiB before and %d with the plan at hand, in %v", packs*genChunks, most2>>20, before>>20, after>>20, elapsed)
+	t.Logf("%d chunks: %d MiB at most, %d MiB before and %d with the plan at hand, in %v", packs*generated.Chunks, most2>>20, before>>20, after>>20, elapsed)
 	if grown := int64(most2) - int64(before); grown > int64(most) { //nolint:gosec // sizes of a heap
 		t.Errorf("the heap grows by %d bytes at most, want %d", grown, most)
 	}
