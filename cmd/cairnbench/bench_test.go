@@ -168,9 +168,9 @@ func TestUsage(t *testing.T) {
 	}
 }
 
-// TestMain lets the program run its kernels, for which it starts itself.
+// TestMain lets the program run its kernels and steps, for which it starts itself.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == kernelArg {
+	if len(os.Args) > 1 && (os.Args[1] == kernelArg || os.Args[1] == growStepArg) {
 		os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
 	}
 	os.Exit(m.Run())

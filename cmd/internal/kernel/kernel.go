@@ -36,7 +36,7 @@ type Kernel struct {
 func Names() []string {
 	return []string{
 		"split/random", "split/text", "hash/random",
-		"compress-fastest/text", "compress-fastest/random", "compress-default/text", "compress-better/text",
+		"compress-s2/text", "compress-fastest/text", "compress-fastest/random", "compress-default/text", "compress-better/text",
 		"decompress/text", "seal/random", "open/random",
 		"pack-write/text", "pack-read/text", "manifest-encode", "manifest-decode",
 	}
@@ -125,7 +125,7 @@ func hash(data []byte) Kernel {
 // encoder returns an encoder by the name of its level.
 func encoder(level string) (*codec.Encoder, error) {
 	levels := map[string]codec.Level{
-		"fastest": codec.Fastest, "default": codec.Default, "better": codec.Better, "best": codec.Best,
+		"s2": codec.S2, "fastest": codec.Fastest, "default": codec.Default, "better": codec.Better, "best": codec.Best,
 	}
 	l, ok := levels[level]
 	if !ok {

@@ -27,7 +27,6 @@ func suites() []suite {
 	return []suite{
 		{"./cmd/internal/kernel", "^BenchmarkKernel$", 20},
 		{"./manifest", "^Benchmark(NodeAppend|DecodeNode|DirWriter|Lookup|Extents)$", 5},
-		{"./engine/internal/index", "^BenchmarkInsert$/^memory-100000$", 3},
 	}
 }
 
