@@ -125,7 +125,7 @@ func grow(ctx context.Context, o growOptions, stdout, stderr io.Writer) (err err
 	if g.self, err = os.Executable(); err != nil {
 		return err
 	}
-	t, err := findCairn(ctx, o.cairn, dir)
+	t, err := findCairn(ctx, options{paths: map[string]string{"cairn": o.cairn}}, dir)
 	if err != nil {
 		return err
 	}
