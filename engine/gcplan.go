@@ -63,6 +63,11 @@ func (r *Repository) now() time.Time {
 
 // A gcPlan is what Run goes by. What is in it are candidates: whether one may
 // go is decided by the State behind which the record lands.
+//
+// A pack is in one of three lists, or stays: bare, since nothing names it; dead,
+// since nothing uses a chunk of it; partly, since so little of it is used that
+// this is copied. A chunk that is stored twice has one home, and its other copies
+// count as not used.
 type gcPlan struct {
 	repo   *Repository
 	opts   GCOptions

@@ -28,6 +28,12 @@ const (
 
 // A restorer writes one snapshot. One goroutine walks the tree and plans; the
 // workers read blocks and write files.
+//
+// What goes wrong goes from the inside out: missed is told that a place does not
+// hold a chunk, and has others tried; refFailed that none does; abandon or
+// fileFailed that a file cannot be whole, once for each; failed that an item is
+// not restored. With Skip failed notes that and the restore goes on, else its
+// error ends it.
 type restorer struct {
 	repo   *Repository
 	snap   manifest.Snapshot
