@@ -132,7 +132,7 @@ func serve(t *testing.T, env []string, args ...string) *served {
 }
 
 // aRepository makes a repository and returns it with the environment that opens it.
-func aRepository(t *testing.T) (dir string, env []string) {
+func aRepository(t testing.TB) (dir string, env []string) {
 	t.Helper()
 	top := t.TempDir()
 	key := filepath.Join(top, "key")

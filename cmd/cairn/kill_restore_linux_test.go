@@ -26,7 +26,7 @@ type child struct {
 }
 
 // startChild starts one.
-func startChild(t *testing.T, env []string, args ...string) *child {
+func startChild(t testing.TB, env []string, args ...string) *child {
 	t.Helper()
 	c := &child{cmd: exec.CommandContext(t.Context(), os.Args[0], append([]string{"serve", "--addr", "localhost:0", "--json"}, args...)...)}
 	c.cmd.Env = append(append(os.Environ(), "CAIRN_TEST_AS_PROGRAM=1"), env...)

@@ -18,10 +18,13 @@ type scheduleFlags struct {
 	every string
 	keep  manifest.Policy
 
-	interval time.Duration // 0: never
+	interval time.Duration    // 0: never
+	least    time.Duration    // of every; for tests another one
+	collect  engine.GCOptions // for tests others than the default ones
 }
 
 func (f *scheduleFlags) add(fs *pflag.FlagSet) {
+	f.least = minEvery
 	fs.StringVar(&f.every, "every", "", "make a backup in every such `time`, such as 6h or 1d")
 	p := &f.keep
 	fs.Var((*keepCount)(&p.Last), "keep-last", "keep the newest `N` backups")
@@ -50,7 +53,7 @@ func (f *scheduleFlags) check() error {
 	if err != nil {
 		return err
 	}
-	if d < minEvery {
+	if d < f.least {
 		return usagef("--every is at least a minute")
 	}
 	f.interval = d
@@ -160,7 +163,7 @@ func (s serving) forget(ctx context.Context) error {
 // collect deletes what no snapshot needs any more.
 func (s serving) collect(ctx context.Context) error {
 	return s.repos.use(func(repo *engine.Repository) error {
-		plan, err := repo.PlanGC(ctx, engine.GCOptions{})
+		plan, err := repo.PlanGC(ctx, s.flags.schedule.collect)
 		if err != nil || plan.Empty() {
 			return err
 		}
