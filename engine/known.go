@@ -96,6 +96,7 @@ func (r *Repository) saveKnown(config, slot []byte) {
 	}
 	k := known{Saved: time.Now().Unix(), Config: config, Slots: [][]byte{slot}}
 	if old := r.loadKnown(); old != nil && string(old.Config) == string(config) {
+		k.Saved = min(k.Saved, old.Saved) // else slots would outlive their day together with newer ones
 		for _, s := range old.Slots {
 			if string(s) != string(slot) && len(k.Slots) < maxKnownSlots {
 				k.Slots = append(k.Slots, s)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/cairn-backup/cairn/backend"
 	"github.com/cairn-backup/cairn/backend/mem"
+	"github.com/cairn-backup/cairn/chunk/wire"
 	"github.com/cairn-backup/cairn/engine"
 )
 
@@ -122,6 +123,26 @@ func TestRequests(t *testing.T) {
 	}
 }
 
+// knownFile is what a cache keeps of what opens a repository.
+type knownFile struct {
+	Saved  int64    `cbor:"1,keyasint"`
+	Config []byte   `cbor:"2,keyasint"`
+	Slots  [][]byte `cbor:"3,keyasint"`
+}
+
+func readKnown(t *testing.T, path string) knownFile {
+	t.Helper()
+	var k knownFile
+	data, err := os.ReadFile(path)
+	if err == nil {
+		err = wire.Unmarshal(data, &k)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
 // TestKnown: what is kept of config and slots is a hint.
 func TestKnown(t *testing.T) {
 	dir := write(t, map[string][]byte{"file": random(1, 5000)})
@@ -175,11 +196,24 @@ func TestKnown(t *testing.T) {
 	if _, err := engine.Open(t.Context(), b, engine.Passphrase("wrong"), opts); !errors.Is(err, engine.ErrWrongKey) {
 		t.Errorf("Open with a wrong passphrase = %v", err)
 	}
+	// A slot that comes in later does not prolong the day of the others.
+	day := readKnown(t, files[0])
+	day.Saved -= 20 * 3600
+	aged, err := wire.Marshal(day)
+	if err == nil {
+		err = os.WriteFile(files[0], aged, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	r, err = engine.Open(t.Context(), b, engine.Passphrase("second"), opts)
 	if err != nil {
 		t.Fatal(err)
 	}
 	_ = r.Close()
+	if got := readKnown(t, files[0]); got.Saved != day.Saved || len(got.Slots) < 2 {
+		t.Errorf("%d slots are kept since %d, want both since %d", len(got.Slots), got.Saved, day.Saved)
+	}
 	// One that was removed on this machine opens no more.
 	r = open(t, b, opts)
 	if err := r.RemoveKey(t.Context(), slot); err != nil {

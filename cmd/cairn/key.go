@@ -72,7 +72,8 @@ func (a *app) keyRemoveCommand() *cobra.Command {
 		Short: "Remove a key, so that it does not open the repository any more",
 		Long: `Remove a key, named by its id as key list shows it or the first digits of it.
 The last one stays. Who has copied the repository's key keeps it: removing takes
-nothing back.`,
+nothing back. Another machine that it has opened the repository on goes on
+opening by it for up to a day, or until cairn cache clean is run there.`,
 		Example: "  cairn key remove 5be1",
 		Args:    exactly("a KEY"),
 		RunE:    func(cmd *cobra.Command, args []string) error { return a.keyRemove(cmd.Context(), args[0]) },
