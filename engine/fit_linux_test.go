@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strconv"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -79,5 +80,44 @@ func TestRoomOverContent(t *testing.T) {
 				sameState(t, state(t, dir), before)
 			}
 		})
+	}
+}
+
+// TestRoomOfParts: parts over content on one file system, for each of which
+// there is room and not for all of them, are refused before anything is written.
+func TestRoomOfParts(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("mounting takes root")
+	}
+	r := overRepo(t)
+	const size = 5 << 20
+	one := write(t, map[string][]byte{"f": random(1, size)})
+	two := write(t, map[string][]byte{"f": random(2, size)})
+	snap := backUp(t, r, source.Join(source.Dir(one), source.Dir(two)), engine.BackupOptions{}).Snapshot
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=8m"); err != nil {
+		t.Skipf("mount: %v", err)
+	}
+	defer func() {
+		if err := unix.Unmount(dir, 0); err != nil {
+			t.Error(err)
+		}
+	}()
+	update(t, dir, map[string][]byte{"0/x": nil, "1/x": nil})
+	before := state(t, dir)
+	var parts []target.Part
+	for i, root := range snap.Roots {
+		d := target.Dir(filepath.Join(dir, strconv.Itoa(i)))
+		d.Overwrite = target.Changed
+		parts = append(parts, target.Part{Root: root.Name, Target: d})
+	}
+	_, err := r.Restore(t.Context(), snap.ID, target.Parts(parts...), engine.RestoreOptions{})
+	if told := new(target.Error); !errors.Is(err, target.ErrNoSpace) || !errors.As(err, &told) || told.Op != "begin" {
+		t.Errorf("Restore of both = %v, want ErrNoSpace before anything is written", err)
+	}
+	sameState(t, state(t, dir), before)
+	_, err = r.Restore(t.Context(), snap.ID, target.Parts(parts...), engine.RestoreOptions{Paths: []string{snap.Roots[1].Name}})
+	if err != nil {
+		t.Errorf("Restore of one = %v", err)
 	}
 }

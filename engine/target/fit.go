@@ -43,13 +43,34 @@ func (w *overWriter) Fit(ctx context.Context, need Need, entries Entries) error 
 	if w.over.dry || checkSpace(w.path, need) == nil {
 		return nil
 	}
+	var g growth
+	if err := w.addGrowth(ctx, &g, entries); err != nil {
+		return err
+	}
+	return w.fits(g)
+}
+
+// A growth is how much more room than before is taken in the end.
+type growth struct {
+	bytes   int64 // negative: less
+	entries uint64
+}
+
+// fits returns ErrNoSpace if there is no room for g.
+func (w *overWriter) fits(g growth) error {
+	if err := checkSpace(w.path, Need{Bytes: uint64(max(g.bytes, 0)), Entries: g.entries}); err != nil {
+		return w.fail("begin", "", err)
+	}
+	return nil
+}
+
+// addGrowth adds to g what entries take.
+func (w *overWriter) addGrowth(ctx context.Context, g *growth, entries Entries) error {
 	top, err := w.folder("")
 	if err != nil {
 		return w.fail("begin", "", err)
 	}
 	defer w.folders.release(top)
-	var more int64 // bytes
-	var made uint64
 	for e, err := range entries {
 		if err == nil {
 			err = ctx.Err()
@@ -60,15 +81,12 @@ func (w *overWriter) Fit(ctx context.Context, need Need, entries Entries) error 
 		fi, err := top.root.Lstat(localPath(e.Path))
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
-			more += int64(e.Data) //nolint:gosec // a file's size
-			made++
+			g.bytes += int64(e.Data) //nolint:gosec // a file's size
+			g.entries++
 		case err == nil && w.over.overwrite != Never:
-			more += growth(fi, e)
+			g.bytes += growthOver(fi, e)
 		default: // it stays, or whoever writes it will tell
 		}
-	}
-	if err := checkSpace(w.path, Need{Bytes: uint64(max(more, 0)), Entries: made}); err != nil {
-		return w.fail("begin", "", err)
 	}
 	return nil
 }
@@ -81,8 +99,9 @@ func localPath(path string) string {
 	return path
 }
 
-// growth returns by how much more room e takes than fi, in whose place it comes.
-func growth(fi fs.FileInfo, e Entry) int64 {
+// growthOver returns by how much more room e takes than fi, in whose place it
+// comes.
+func growthOver(fi fs.FileInfo, e Entry) int64 {
 	data := int64(e.Data) //nolint:gosec // a file's size
 	if e.Node.Kind != manifest.File || !fi.Mode().IsRegular() {
 		return data

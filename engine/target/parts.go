@@ -310,30 +310,59 @@ func (w *partsUpdater) Changes() (sum Changes) {
 	return sum
 }
 
-// Fit asks every part.
+// Fit asks every part, and reckons together those that share a file system.
 func (w *partsUpdater) Fit(ctx context.Context, need Need, entries Entries) error {
+	grown := make(map[uint64]growth)
 	for _, p := range w.parts {
-		fit, ok := p.writer.(Fitter)
+		mine := w.entriesOf(p, entries)
+		over, ok := p.writer.(*overWriter)
+		if !ok {
+			if fit, ok := p.writer.(Fitter); ok {
+				if err := fit.Fit(ctx, need, mine); err != nil {
+					return err
+				}
+			}
+			continue
+		}
+		if over.over.dry || checkSpace(over.path, need) == nil {
+			continue
+		}
+		disk, _ := fileSystemOf(over.path)
+		g := grown[disk]
+		if err := over.addGrowth(ctx, &g, mine); err != nil {
+			return err
+		}
+		grown[disk] = g
+	}
+	for _, p := range w.parts {
+		over, ok := p.writer.(*overWriter)
 		if !ok {
 			continue
 		}
-		err := fit.Fit(ctx, need, func(yield func(Entry, error) bool) {
-			for e, err := range entries {
-				if err == nil {
-					in, rest, err := w.at("begin", e.Path, e.Node.Kind)
-					if err != nil || in != p {
-						continue
-					}
-					e.Path = rest
-				}
-				if !yield(e, err) {
-					return
-				}
+		disk, _ := fileSystemOf(over.path)
+		if g, ok := grown[disk]; ok {
+			if err := over.fits(g); err != nil {
+				return err
 			}
-		})
-		if err != nil {
-			return err
 		}
 	}
 	return nil
+}
+
+// entriesOf yields the entries of one part.
+func (w *partsUpdater) entriesOf(p *part, entries Entries) Entries {
+	return func(yield func(Entry, error) bool) {
+		for e, err := range entries {
+			if err == nil {
+				in, rest, err := w.at("begin", e.Path, e.Node.Kind)
+				if err != nil || in != p {
+					continue
+				}
+				e.Path = rest
+			}
+			if !yield(e, err) {
+				return
+			}
+		}
+	}
 }
