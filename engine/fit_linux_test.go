@@ -14,6 +14,21 @@ import (
 	"github.com/cairn-backup/cairn/engine/target"
 )
 
+// smallDisk mounts a file system of 8 MiB.
+func smallDisk(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=8m"); err != nil {
+		t.Skipf("mount: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
 // TestRoomOverContent: a restore over content is refused before anything is
 // written if what it adds has no room, and only then.
 func TestRoomOverContent(t *testing.T) {
@@ -53,15 +68,7 @@ func TestRoomOverContent(t *testing.T) {
 		{"replaced one by one", map[string][]byte{"a": all["a"], "b": random(8, 100), "c": nil}, changed, []string{"a", "b"}, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			dir := t.TempDir()
-			if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=8m"); err != nil {
-				t.Skipf("mount: %v", err)
-			}
-			defer func() {
-				if err := unix.Unmount(dir, 0); err != nil {
-					t.Error(err)
-				}
-			}()
+			dir := smallDisk(t)
 			dst := filepath.Join(dir, "dst")
 			if err := os.Mkdir(dst, 0o755); err != nil {
 				t.Fatal(err)
@@ -94,15 +101,7 @@ func TestRoomOfParts(t *testing.T) {
 	one := write(t, map[string][]byte{"f": random(1, size)})
 	two := write(t, map[string][]byte{"f": random(2, size)})
 	snap := backUp(t, r, source.Join(source.Dir(one), source.Dir(two)), engine.BackupOptions{}).Snapshot
-	dir := t.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=8m"); err != nil {
-		t.Skipf("mount: %v", err)
-	}
-	defer func() {
-		if err := unix.Unmount(dir, 0); err != nil {
-			t.Error(err)
-		}
-	}()
+	dir := smallDisk(t)
 	update(t, dir, map[string][]byte{"0/x": nil, "1/x": nil})
 	before := state(t, dir)
 	var parts []target.Part
