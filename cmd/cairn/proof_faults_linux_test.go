@@ -119,7 +119,7 @@ func TestSystemFaults(t *testing.T) {
 		counts[op] = f.calls(args...)
 	}
 	rounds := f.rounds(r, counts)
-	rounds = rounds[:min(len(rounds), scale(3, 8, 120))]
+	rounds = rounds[:min(len(rounds), scale(3, 5, 120))]
 	failed := 0
 	for _, round := range rounds {
 		f.reset()

@@ -16,7 +16,7 @@ func TestKillBackup(t *testing.T) {
 	t.Parallel()
 	r := seeded(t)
 	p := newProgram(t)
-	size := scale[int64](80, 128, 160) * mib
+	size := scale[int64](80, 96, 160) * mib
 	fillTree(t, p.at("small"), 2*mib, 1)
 	fillTree(t, p.at("large"), size, 2)
 	small, large := readTree(t, p.at("small")), readTree(t, p.at("large"))
@@ -33,7 +33,7 @@ func TestKillBackup(t *testing.T) {
 	must(t, os.Rename(p.repo, p.at("base")))
 	must(t, os.Rename(p.cache, p.at("basecache")))
 	published, killed := 0, 0
-	for round := range scale(3, 12, 120) {
+	for round := range scale(3, 6, 120) {
 		k := killRound{program: p, first: first, small: small, large: large, whole: whole.took, before: before, once: once}
 		k.run(round, killMoment(r, round, whole.took, once))
 		if k.killed {
@@ -171,7 +171,7 @@ func TestKillInit(t *testing.T) {
 	fillTree(t, p.at("src"), mib/2, 4)
 	want := readTree(t, p.at("src"))
 	whole := p.exits(0, "init").took
-	for range scale(4, 8, 30) {
+	for range scale(3, 5, 30) {
 		must(t, os.RemoveAll(p.repo))
 		must(t, os.RemoveAll(p.key))
 		p.start("init").killAfter(time.Duration(r.Int64N(int64(whole) * 5 / 4)))
@@ -193,7 +193,7 @@ func TestKillChange(t *testing.T) {
 	want := readTree(t, p.at("src"))
 	p.exits(0, "init")
 	kept := p.backup(p.at("src"))
-	rounds := scale(2, 4, 15)
+	rounds := scale(2, 3, 15)
 	whole := p.exits(0, "key", "list").took * 2
 
 	t.Run("delete", func(t *testing.T) {

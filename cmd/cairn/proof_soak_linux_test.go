@@ -18,7 +18,7 @@ func TestSoak(t *testing.T) {
 	rng := seeded(t)
 	p.exits(0, "init")
 	const workers = 3
-	cycles := rounds(t, 2, 5, 700)
+	cycles := rounds(t, 2, 3, 700)
 	ledgers := make([]*ledger, workers)
 	for i := range ledgers {
 		own := p

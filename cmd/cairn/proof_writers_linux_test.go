@@ -35,7 +35,7 @@ func TestWriters(t *testing.T) {
 				}
 				sources = append(sources, p.at(fmt.Sprintf("src%d", i)))
 				if !exists(sources[len(sources)-1]) {
-					fillTree(t, sources[i], scale[int64](6, 8, 150)*mib, byte(10+i))
+					fillTree(t, sources[i], scale[int64](4, 4, 150)*mib, byte(10+i))
 					// A part that all of them have.
 					fillTree(t, filepath.Join(sources[i], "same"), mib, 9)
 				}
@@ -87,7 +87,7 @@ func TestWriters(t *testing.T) {
 // the others say that there is one, and its key opens it.
 func TestWritersRaceForInit(t *testing.T) {
 	t.Parallel()
-	for range scale(2, 5, 40) {
+	for range scale(2, 3, 40) {
 		p := newProgram(t)
 		var running []*started
 		keys := make(map[*started]program)
