@@ -175,6 +175,9 @@ func (b *backup) run(ctx context.Context) (BackupReport, error) {
 	}
 	b.meter.SetPhase(progress.Commit)
 	report.Snapshot.Summary, err = b.commit(ctx, session, snap, parents.sessions)
+	if prints, dirErr := r.prints(); err == nil && dirErr == nil {
+		prints.Sweep()
+	}
 	return report, err
 }
 

@@ -19,6 +19,7 @@ type fileReader struct {
 	split *chunk.Splitter
 	out   *store.Writer
 	small []byte
+	pager pager
 }
 
 // readFiles reads files until there are no more, and hands over what they left.
@@ -70,7 +71,7 @@ func (f *fileReader) readFile(ctx context.Context, p *pending) (err error) {
 	n := &p.node
 	size := n.Size
 	var read uint64
-	n.Content, read, err = f.content(ctx, file, size)
+	n.Content, read, err = f.content(ctx, p, file, size)
 	if err != nil {
 		return err
 	}
@@ -107,7 +108,7 @@ func (f *fileReader) lookAgain(p *pending, file io.ReadCloser, size uint64) erro
 
 // content stores the content of an open file, and returns where it is and how
 // long it is.
-func (f *fileReader) content(ctx context.Context, file io.Reader, size uint64) (manifest.Content, uint64, error) {
+func (f *fileReader) content(ctx context.Context, p *pending, file io.Reader, size uint64) (manifest.Content, uint64, error) {
 	if size <= manifest.MaxInline {
 		n, err := io.ReadFull(file, f.small)
 		switch {
@@ -118,6 +119,11 @@ func (f *fileReader) content(ctx context.Context, file io.Reader, size uint64) (
 			return manifest.Content{}, 0, err
 		}
 		file = io.MultiReader(bytes.NewReader(f.small), file) // it grew
+	} else if grain, err := source.Grain(f.info, file); err != nil || grain > 0 {
+		if err != nil {
+			return manifest.Content{}, 0, err
+		}
+		return f.paged(ctx, p, file, grain)
 	} else if sparse, ok := file.(source.Sparse); ok {
 		return f.sparse(ctx, sparse, size)
 	}

@@ -58,6 +58,11 @@
 // everything is. An unchanged tree costs a few requests. What an
 // interrupted backup had stored is used by the next one.
 //
+// A database of SQLite or bbolt of 1 MiB or more, and what else its source says to
+// consist of pages ([source.Paged]), is stored by the pages that changed since the
+// last snapshot. With CacheDir that costs reading the file; without, what changed
+// is read from the repository as well, and compared.
+//
 // By default, the first item that cannot be read ends the backup, and nothing
 // is published. With OnUnreadable: [Skip] the snapshot is published and lists in
 // Snapshot.Missing and by progress.Problem events what it lacks. Nothing in

@@ -65,6 +65,7 @@ type pending struct {
 	skip bool          // the entry is left out
 	err  error         // ends the backup
 	done chan struct{} // closed when the rest is set; nil: it is
+	old  *oldContent   // of a file, what a parent has of it; nil: nothing
 
 	finished atomic.Bool
 	dir      atomic.Pointer[openDir] // a directory that is being walked
@@ -264,6 +265,7 @@ func (s *saver) count(n *manifest.Node) {
 // begin starts to save one entry.
 func (s *saver) begin(ctx context.Context, p *pending, match []oldNode) {
 	same, index := s.unchanged(&p.node, match)
+	p.old = s.earlier(match)
 	switch p.node.Kind {
 	case manifest.Socket:
 		s.sockets.Add(1)
@@ -303,6 +305,11 @@ var errSocket = errors.New("sockets are not stored")
 // takeOver copies what a look does not tell from the parent's node.
 func (s *saver) takeOver(p *pending, same *manifest.Node, index int) {
 	p.node.Xattrs = same.Xattrs
+	s.inherit(index)
+}
+
+// inherit says that what a parent's tree names is named by the new one, too.
+func (s *saver) inherit(index int) {
 	s.inherited.Store(true)
 	if s.parents.trees[index].partial {
 		s.resumed.Store(true)

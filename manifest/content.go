@@ -26,8 +26,7 @@ const (
 	Hole   ExtentKind = 2 // zeros that take no space
 	Repeat ExtentKind = 3 // the bytes of one chunk, several times
 
-	// Patch replaces pages inside the Data extent before it. Format 1 reserves
-	// it: it is read, and nothing writes it yet.
+	// Patch replaces pages inside the Data extent before it.
 	Patch ExtentKind = 4
 )
 

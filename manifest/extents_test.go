@@ -278,7 +278,8 @@ func patchedExtents(t *testing.T, g Getter, c Content, from uint64) {
 func TestPatchedExtentsError(t *testing.T) {
 	id := testID("a")
 	c := Content{Extents: []Extent{
-		{Kind: Data, Length: 8192, ID: id}, {Kind: Patch, First: 1, Count: 1, Length: 4096, ID: testID("b")},
+		{Kind: Data, Length: 8192, ID: id},
+		{Kind: Patch, First: 1, Count: 1, Length: 4096, ID: testID("b")},
 		{Kind: Patch, First: 1, Count: 1, Length: 4096, ID: testID("c")},
 	}}
 	n := 0

@@ -211,6 +211,18 @@ func (r *random) page(p []byte, number uint32) {
 	p[0] = 13                                             // a leaf of a table
 	binary.BigEndian.PutUint16(p[3:], uint16(cells))      //nolint:gosec // some tens
 	binary.BigEndian.PutUint16(p[5:], uint16(top&0xffff)) //nolint:gosec // masked
+	if number == 1 {
+		r.header(p)
+	}
+}
+
+// header makes a page the first of its file, by which programs tell a database.
+func (r *random) header(p []byte) {
+	clear(p[:100])
+	copy(p, "SQLite format 3\x00")
+	binary.BigEndian.PutUint16(p[16:], pageSize)
+	copy(p[18:], []byte{1, 1, 0, 64, 32, 32})      // rollback journal, nothing reserved, fixed fractions
+	binary.BigEndian.PutUint32(p[24:], r.Uint32()) // the counter of changes
 }
 
 // change updates scattered rows and the first page, in which SQLite counts.
@@ -236,6 +248,9 @@ const rowsPerPage = 16
 func (r *random) updateRow(f *os.File, row int64) error {
 	p := make([]byte, pageSize)
 	at := row / rowsPerPage * pageSize
+	if at == 0 {
+		return nil // the first page is new as a whole
+	}
 	if _, err := f.ReadAt(p, at); err != nil {
 		return err
 	}

@@ -195,7 +195,10 @@ type file struct {
 	rel  string
 }
 
-var _ Again = (*file)(nil)
+var (
+	_ Again = (*file)(nil)
+	_ Paged = (*file)(nil)
+)
 
 // Read reads on.
 func (f *file) Read(p []byte) (int, error) {
@@ -204,6 +207,19 @@ func (f *file) Read(p []byte) (int, error) {
 		err = f.view.fail("read", f.rel, err)
 	}
 	return n, err
+}
+
+// Grain looks at the begin of the file.
+func (f *file) Grain() (int, error) {
+	n, err := f.Again()
+	if err != nil {
+		return 0, err
+	}
+	grain, err := grainOf(f.File, int64(n.Size)) //nolint:gosec // a file's size
+	if err != nil {
+		err = f.view.fail("read", f.rel, err)
+	}
+	return grain, err
 }
 
 // Again looks at the open file.

@@ -27,6 +27,7 @@ var (
 	_ io.ReadCloser = (*file)(nil)
 	_ Again         = (*file)(nil)
 	_ Sparse        = (*file)(nil)
+	_ Paged         = (*file)(nil)
 )
 
 // Read reads on from where the last Read or Seek ended.
@@ -127,6 +128,9 @@ func (f *file) NextData(off int64) (start, end int64, err error) {
 	}
 	return start, end, nil
 }
+
+// Grain looks at the begin of the file.
+func (f *file) Grain() (int, error) { return grainOf(f, f.size) }
 
 func (f *file) allData(off int64) (start, end int64, err error) {
 	if off >= f.size {

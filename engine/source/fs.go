@@ -134,7 +134,10 @@ type fsFile struct {
 	file fs.File
 }
 
-var _ Again = (*fsFile)(nil)
+var (
+	_ Again = (*fsFile)(nil)
+	_ Paged = (*fsFile)(nil)
+)
 
 // Read reads on.
 func (f *fsFile) Read(p []byte) (int, error) {
@@ -143,6 +146,23 @@ func (f *fsFile) Read(p []byte) (int, error) {
 		err = f.view.fail("read", f.rel, noEOF(err))
 	}
 	return n, err
+}
+
+// Grain looks at the begin of a file that can be read anywhere.
+func (f *fsFile) Grain() (int, error) {
+	at, ok := f.file.(io.ReaderAt)
+	if !ok {
+		return 0, nil
+	}
+	n, err := f.Again()
+	if err != nil {
+		return 0, err
+	}
+	grain, err := grainOf(at, int64(n.Size)) //nolint:gosec // a file's size
+	if err != nil {
+		err = f.view.fail("read", f.rel, noEOF(err))
+	}
+	return grain, err
 }
 
 // Again looks at the open file.

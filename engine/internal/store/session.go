@@ -245,8 +245,15 @@ func (ss *Session) Writer() *Writer {
 // Put stores data as one chunk unless it is stored already. It does not retain
 // data. Stored is true if the chunk is new to the repository.
 func (w *Writer) Put(ctx context.Context, data []byte) (id chunk.ID, stored bool, err error) {
+	return w.PutNamed(ctx, w.Name(data), data)
+}
+
+// Name returns the ID that Put stores data under.
+func (w *Writer) Name(data []byte) chunk.ID { return w.hash.Sum(data) }
+
+// PutNamed is Put for data whose ID is known.
+func (w *Writer) PutNamed(ctx context.Context, id chunk.ID, data []byte) (_ chunk.ID, stored bool, err error) {
 	ss := w.session
-	id = w.hash.Sum(data)
 	ss.gate.Enter()
 	defer ss.gate.Leave()
 	store, number, err := ss.admit(ctx, id)

@@ -288,5 +288,8 @@ func (r *reader) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// Grain returns how finely the copy is compared with the one before.
+func (r *reader) Grain() (int, error) { return source.DatabaseGrain, nil }
+
 // Close does nothing: the view closes the copy.
 func (r *reader) Close() error { return nil }
