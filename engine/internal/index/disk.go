@@ -55,6 +55,9 @@ type disk struct {
 	damaged *atomic.Bool
 	free    func(dir string) (uint64, error) // freeSpace
 
+	merge    func(*badger.DB) error // merges all levels
+	patience time.Duration          // with Close
+
 	gen      uint64
 	db       *badger.DB   // nil: not open
 	inserted atomic.Int64 // since the last flatten
@@ -257,7 +260,12 @@ func (d *disk) count() (n int64, err error) {
 	return n, err
 }
 
-func (d *disk) close() error {
+// errNoAnswer says that Badger is still at work.
+var errNoAnswer = errors.New("badger did not answer")
+
+// close closes the database. After errNoAnswer Badger works on: late is called
+// once it has ended, and until then nobody may open the database.
+func (d *disk) close(late func()) error {
 	if d.db == nil {
 		return nil
 	}
@@ -266,11 +274,31 @@ func (d *disk) close() error {
 		d.abandon()
 		return fmt.Errorf("%w: its directory was removed", ErrDamaged)
 	}
+	limit := d.patience
 	if d.inserted.Load() >= bulk {
-		// Only saves work at the next open, so its error does not matter.
-		_ = bounded(flattenTimeout, func() error { return d.db.Flatten(1) })
+		limit += flattenTimeout
 	}
-	if err := bounded(closeTimeout, d.db.Close); err != nil {
+	done := make(chan error, 1)
+	go func() { done <- guarded(d.finish) }()
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	select {
+	case err := <-done:
+		return err
+	case <-timer.C:
+		go func() { <-done; late() }()
+		return fmt.Errorf("%w: %w within %v", ErrDamaged, errNoAnswer, limit)
+	}
+}
+
+// finish merges what was inserted, closes the database, and says that it is
+// whole. One comes after the other, in one goroutine: a merge reads what Close has
+// unmapped by then, in goroutines of Badger's, and that is the end of the process.
+func (d *disk) finish() error {
+	if d.inserted.Load() >= bulk {
+		_ = d.merge(d.db) // only saves work at the next open
+	}
+	if err := d.db.Close(); err != nil {
 		return err
 	}
 	return markClean(d.path(d.gen))

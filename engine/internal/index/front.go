@@ -12,6 +12,8 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/dgraph-io/badger/v4"
+
 	"github.com/cairn-backup/cairn/chunk"
 )
 
@@ -149,7 +151,10 @@ func (f *front) removeFiles() {
 
 // newDisk returns the disk of f, not open.
 func (f *front) newDisk() *disk {
-	return &disk{dir: f.dir, sums: f.sums, damaged: f.damaged, free: freeSpace}
+	return &disk{
+		dir: f.dir, sums: f.sums, damaged: f.damaged, free: freeSpace,
+		merge: func(db *badger.DB) error { return db.Flatten(1) }, patience: closeTimeout,
+	}
 }
 
 // database opens the database behind. The caller holds mu.
@@ -440,13 +445,19 @@ func (f *front) reset() error {
 func (f *front) close() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	defer f.lock.Close() // last: no one may come in before the file is written
+	unlock := true
+	defer func() {
+		if unlock { // last: no one may come in before the file is written
+			_ = f.lock.Close()
+		}
+	}()
 	if _, err := os.Lstat(f.dir); errors.Is(err, fs.ErrNotExist) && f.db.Load() == nil {
 		return fmt.Errorf("%w: its directory was removed", ErrDamaged)
 	}
 	if d := f.db.Swap(nil); d != nil {
 		f.changed = true // the file was removed
-		if err := d.close(); err != nil {
+		if err := d.close(func() { _ = f.lock.Close() }); err != nil {
+			unlock = !errors.Is(err, errNoAnswer)
 			return err
 		}
 	}

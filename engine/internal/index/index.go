@@ -254,7 +254,9 @@ func (x *Index) Reset() error {
 
 // Close releases the directory. After a bulk load of a million entries and
 // more it first merges the tables, which takes about a second for each two
-// million; otherwise it takes milliseconds. A second Close does nothing.
+// million; otherwise it takes milliseconds. If the merge takes longer than a
+// quarter of an hour Close returns an error and leaves it to end by itself, with
+// the directory locked until then. A second Close does nothing.
 func (x *Index) Close() error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
