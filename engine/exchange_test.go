@@ -4,10 +4,12 @@ package engine_test
 
 import (
 	"errors"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/cairn-backup/cairn/backend/local"
 	"github.com/cairn-backup/cairn/engine"
 	"github.com/cairn-backup/cairn/engine/internal/layout"
 	"github.com/cairn-backup/cairn/engine/source"
@@ -88,4 +90,42 @@ func TestNoExchangeForNothing(t *testing.T) {
 	}
 	sameState(t, state(t, live), before)
 	sameState(t, state(t, other), otherBefore)
+}
+
+// TestRepositoryInside: a restore does not take away the repository that it
+// restores from, though nobody says where that is.
+func TestRepositoryInside(t *testing.T) {
+	t.Parallel()
+	live := t.TempDir()
+	at := filepath.Join(live, "deep", "backups")
+	update(t, live, someFiles())
+	if err := os.Mkdir(filepath.Dir(at), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	r := open(t, local.New(at), engine.Options{})
+	src := source.Dir(live)
+	src.Skip = []string{at}
+	id := backUp(t, r, src, engine.BackupOptions{}).Snapshot.ID
+	two := backUp(t, r, source.Join(src, source.Dir(write(t, someFiles()))), engine.BackupOptions{}).Snapshot
+	update(t, live, map[string][]byte{"deep/more": nil, "text": []byte("live")})
+	parts := target.Parts(
+		target.Part{Root: two.Roots[0].Name, Target: target.Swap(live)},
+		target.Part{Root: two.Roots[1].Name, Target: target.Swap(filepath.Join(t.TempDir(), "other"))},
+	)
+	for _, dst := range []target.Target{target.Swap(live), parts} {
+		of := id
+		if dst == parts {
+			of = two.ID
+		}
+		if _, err := r.Restore(t.Context(), of, dst, engine.RestoreOptions{}); !errors.Is(err, target.ErrNotSwappable) {
+			t.Errorf("Restore by exchange = %v, want ErrNotSwappable", err)
+		}
+	}
+	over := target.Dir(live)
+	over.Overwrite, over.Delete = target.Changed, true
+	report, err := r.Restore(t.Context(), id, over, engine.RestoreOptions{})
+	if err != nil || report.Changes.Deleted != 1 || report.Changes.Kept == 0 {
+		t.Errorf("Restore with Delete = %v, %+v", err, report.Changes)
+	}
+	whole(t, open(t, local.New(at), engine.Options{}))
 }

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/cairn-backup/cairn/backend"
 	"github.com/cairn-backup/cairn/chunk"
 	"github.com/cairn-backup/cairn/engine/progress"
 	"github.com/cairn-backup/cairn/engine/target"
@@ -17,7 +19,8 @@ import (
 // Restore writes a snapshot, or the part of it that RestoreOptions.Paths names,
 // to dst. Every chunk is verified before it is written. After an error the
 // target is as before, as far as its kind allows; nil means that every item is
-// there, whole and durable.
+// there, whole and durable. A repository on the local backend that lies in what
+// is restored is left alone: target.Sparing.
 //
 // Cancelling ctx ends it within a second.
 func (r *Repository) Restore(ctx context.Context, id manifest.ID, dst target.Target, opts RestoreOptions) (report RestoreReport, err error) {
@@ -55,7 +58,7 @@ func (r *Repository) restore(ctx context.Context, id manifest.ID, dst target.Tar
 		m.AddFilesTotal(int64(entriesOf(snap)))  //nolint:gosec // a count
 		m.AddBytesTotal(int64(snap.Stats.Bytes)) //nolint:gosec // a size
 	}
-	w, err := r.begin(ctx, snap, dst, opts)
+	w, err := r.begin(ctx, snap, r.sparing(dst), opts)
 	if err != nil {
 		return report, r.meanwhile(err, id)
 	}
@@ -91,6 +94,15 @@ func (r *Repository) restore(ctx context.Context, id manifest.ID, dst target.Tar
 		return report, fmt.Errorf("%w: %d", ErrIncomplete, len(report.Problems))
 	}
 	return report, nil
+}
+
+// sparing returns dst so that it does not take away the repository, which may lie
+// in what is restored.
+func (r *Repository) sparing(dst target.Target) target.Target {
+	if dir, local := strings.CutPrefix(backend.Name(r.meter), "file:"); local {
+		return target.Sparing(dst, dir)
+	}
+	return dst
 }
 
 // run writes everything.

@@ -122,7 +122,6 @@ func (a *app) serve(ctx context.Context, f serveFlags) (err error) {
 	}
 	defer func() { err = errors.Join(err, repos.close()) }()
 	data.source.skip = append(a.ownDirs(repos.at), f.stateDir)
-	data.repository = repos.at.dir
 	m := newMetrics()
 	server, err := httpapi.Open(ctx, repos.open, data.set(), httpapi.Options{
 		Token: access.token, Hosts: access.hosts, Origins: f.origins, AllowChanging: f.allowChanging, StateDir: f.stateDir,

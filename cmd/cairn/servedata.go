@@ -15,7 +15,6 @@ import (
 type servedData struct {
 	path, name string
 	source     *dataSource
-	repository string // a directory of this machine, or ""
 }
 
 // openData checks the path of the data. Nothing may be there yet: a restore
@@ -33,9 +32,6 @@ func openData(f serveFlags) (*servedData, error) {
 // set returns the data as the API knows them.
 func (d *servedData) set() httpapi.Data {
 	t := target.Swap(d.path)
-	if d.repository != "" {
-		t.Skip = []string{d.repository}
-	}
 	t.Verify = func(ctx context.Context, staged string) error {
 		if fi, err := os.Stat(staged); err != nil || fi.IsDir() {
 			return err

@@ -47,6 +47,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 
 	"github.com/cairn-backup/cairn/manifest"
 )
@@ -179,6 +180,29 @@ func SkippedBy(w Writer) Skipped {
 		return s.Skipped()
 	}
 	return Skipped{}
+}
+
+// Sparing returns t with these paths among those that it skips: see
+// DirTarget.Skip and SwapTarget.Skip. A target that takes nothing away is
+// returned as it is.
+func Sparing(t Target, paths ...string) Target {
+	switch t := t.(type) {
+	case *DirTarget:
+		c := *t
+		c.Skip = slices.Concat(t.Skip, paths)
+		return &c
+	case *SwapTarget:
+		c := *t
+		c.Skip = slices.Concat(t.Skip, paths)
+		return &c
+	case *partsTarget:
+		c := &partsTarget{parts: slices.Clone(t.parts)}
+		for i := range c.parts {
+			c.parts[i].Target = Sparing(c.parts[i].Target, paths...)
+		}
+		return c
+	}
+	return t
 }
 
 // AllOrNothing reports whether w exchanges what was there for what it is given,
