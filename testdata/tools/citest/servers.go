@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -30,12 +31,19 @@ const (
 	// starting is for how long a server may take to answer. Azurite reads
 	// thousands of files first, on a machine that compiles beside it.
 	starting = 3 * time.Minute
+
+	// building bounds how long it takes to build or install a server. MinIO takes
+	// five minutes of one CPU from an empty cache, a quarter of an hour on a busy
+	// machine.
+	building = 30 * time.Minute
+	// telling is how often it says that it is still building.
+	telling = 30 * time.Second
 )
 
 // A server is one that tests run against.
 type server struct {
 	variable string // that says where it is
-	start    func(ctx context.Context, dir, addr string) (*exec.Cmd, error)
+	start    func(ctx context.Context, out io.Writer, dir, addr string) (*exec.Cmd, error)
 }
 
 func servers(o options) []server {
@@ -79,7 +87,7 @@ func startServers(ctx context.Context, o options, out io.Writer) (stop func(), e
 				err = os.Mkdir(own, 0o700)
 			}
 			if err == nil {
-				commands[i], err = s.start(ctx, own, addr)
+				commands[i], err = s.start(ctx, out, own, addr)
 			}
 			if err == nil {
 				err = waitFor(ctx, addr)
@@ -110,12 +118,12 @@ func startServers(ctx context.Context, o options, out io.Writer) (stop func(), e
 
 // versitygw is embedded in a program of its own, whose module has the SDK in the
 // library's versions, so that most of it is in the build cache.
-func versitygw(ctx context.Context, dir, addr string) (*exec.Cmd, error) {
+func versitygw(ctx context.Context, out io.Writer, dir, addr string) (*exec.Cmd, error) {
 	program := filepath.Join(dir, "s3server")
 	build := exec.CommandContext(ctx, "go", "build", "-o", program, ".")
 	build.Dir = filepath.Join("testdata", "s3server")
-	if said, err := build.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("build the S3 server: %w: %s", err, said)
+	if err := construct(out, "build the S3 server", build); err != nil {
+		return nil, err
 	}
 	// A bucket is a directory.
 	if err := os.MkdirAll(filepath.Join(dir, "data", bucket), 0o700); err != nil {
@@ -131,8 +139,8 @@ func versitygw(ctx context.Context, dir, addr string) (*exec.Cmd, error) {
 
 // azurite is installed once for each lock file, below .cache, where go ./...
 // does not look.
-func azurite(ctx context.Context, dir, addr string) (*exec.Cmd, error) {
-	home, err := installAzurite(ctx)
+func azurite(ctx context.Context, out io.Writer, dir, addr string) (*exec.Cmd, error) {
+	home, err := installAzurite(ctx, out)
 	if err != nil {
 		return nil, err
 	}
@@ -146,7 +154,7 @@ func azurite(ctx context.Context, dir, addr string) (*exec.Cmd, error) {
 	return cmd, begin(cmd, filepath.Join(dir, "log"))
 }
 
-func installAzurite(ctx context.Context) (string, error) {
+func installAzurite(ctx context.Context, out io.Writer) (string, error) {
 	from := filepath.Join("testdata", "azurite")
 	lock, err := os.ReadFile(filepath.Join(from, "package-lock.json"))
 	if err != nil {
@@ -172,8 +180,8 @@ func installAzurite(ctx context.Context) (string, error) {
 	}
 	npm := exec.CommandContext(ctx, "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund")
 	npm.Dir = work
-	if said, err := npm.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("install Azurite (it needs node and npm): %w: %s", err, said)
+	if err := construct(out, "install Azurite (it needs node and npm)", npm); err != nil {
+		return "", err
 	}
 	if err := os.Rename(work, home); err != nil {
 		if _, there := os.Stat(home); there != nil {
@@ -183,19 +191,66 @@ func installAzurite(ctx context.Context) (string, error) {
 	return home, nil
 }
 
-func startMinIO(ctx context.Context, dir, addr string) (*exec.Cmd, error) {
-	install := exec.CommandContext(ctx, "go", "install", minio)
-	install.Env = append(os.Environ(), "GOBIN="+dir)
-	if said, err := install.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("install MinIO: %w: %s", err, said)
+// startMinIO builds it once for each version, as installAzurite does.
+func startMinIO(ctx context.Context, out io.Writer, dir, addr string) (*exec.Cmd, error) {
+	home, err := filepath.Abs(filepath.Join(".cache", fmt.Sprintf("minio-%x", sha256.Sum256([]byte(minio)))[:24]))
+	if err != nil {
+		return nil, err
+	}
+	program := filepath.Join(home, "minio")
+	if _, err := os.Stat(program); err != nil {
+		install := exec.CommandContext(ctx, "go", "install", minio)
+		install.Env = append(os.Environ(), "GOBIN="+home)
+		if err := construct(out, "build MinIO", install); err != nil {
+			return nil, err
+		}
 	}
 	data := filepath.Join(dir, "data")
 	if err := os.MkdirAll(filepath.Join(data, bucket), 0o700); err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(ctx, filepath.Join(dir, "minio"), "server", "--quiet", "--address", addr, data)
+	cmd := exec.CommandContext(ctx, program, "server", "--quiet", "--address", addr, data)
 	cmd.Env = append(os.Environ(), "MINIO_ROOT_USER="+accessKey, "MINIO_ROOT_PASSWORD="+secretKey, "MINIO_BROWSER=off")
 	return cmd, begin(cmd, filepath.Join(dir, "log"))
+}
+
+// construct runs a command that builds or installs something, says now and then that
+// it still does, and gives up after a time. Its error holds what it said.
+func construct(out io.Writer, what string, cmd *exec.Cmd) error {
+	// Compilers that a killed go command leaves behind hold its output open.
+	cmd.WaitDelay = 10 * time.Second
+	var said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &said, &said
+	begin := time.Now()
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	done := wait(cmd)
+	clock := time.NewTicker(telling)
+	defer clock.Stop()
+	for {
+		select {
+		case err := <-done:
+			if err != nil {
+				err = fmt.Errorf("%s: %w: %s", what, err, said.Bytes())
+			}
+			return err
+		case <-clock.C:
+			fmt.Fprintf(out, "      %s: at it for %.0fs\n", what, time.Since(begin).Seconds())
+			if time.Since(begin) > building {
+				_ = cmd.Process.Kill() // it may have ended just now
+				<-done
+				return fmt.Errorf("%s: not done after %v, and given up", what, building)
+			}
+		}
+	}
+}
+
+// wait returns where the end of a command arrives.
+func wait(cmd *exec.Cmd) <-chan error {
+	done := make(chan error, 1)
+	go func() { done <- cmd.Wait() }()
+	return done
 }
 
 // begin starts cmd with its output in a file.
