@@ -253,6 +253,7 @@ func TestOptions(t *testing.T) {
 	for name, o := range map[string]azure.Options{
 		"no container": {Account: "a"}, "no account": {Container: "c"}, "archive": {Container: "c", Account: "a", Tier: "Archive"},
 		"key of nobody": {Container: "c", Endpoint: "https://h", Key: "AAAA"}, "prefix": {Container: "c", Account: "a", Prefix: "/x"},
+		"token over http":       {Container: "c", Endpoint: "http://h"},
 		"endpoint with a query": {Container: "c", Endpoint: "https://h/?sig=x"},
 	} {
 		if _, err := azure.New(o); err == nil {

@@ -3,10 +3,12 @@ package s3
 import (
 	"context"
 	"errors"
+	"net/http"
 	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
 	static "github.com/aws/aws-sdk-go-v2/credentials"
 	sdk "github.com/aws/aws-sdk-go-v2/service/s3"
@@ -68,7 +70,7 @@ func (b *Backend) config(ctx context.Context) (aws.Config, error) {
 		keys := static.NewStaticCredentialsProvider(o.AccessKey, o.SecretKey, o.SessionToken)
 		return aws.Config{Region: o.Region, Credentials: keys}, nil
 	}
-	from := []func(*config.LoadOptions) error{config.WithHTTPClient(b.http), config.WithLogger(logging.Nop{})}
+	from := []func(*config.LoadOptions) error{config.WithHTTPClient(b.buildable()), config.WithLogger(logging.Nop{})}
 	if o.Region != "" {
 		from = append(from, config.WithRegion(o.Region))
 	}
@@ -80,6 +82,16 @@ func (b *Backend) config(ctx context.Context) (aws.Config, error) {
 		return cfg, &credentialError{err: err}
 	}
 	return cfg, nil
+}
+
+// buildable returns a client like the backend's for those who give credentials.
+// The SDK adds the certificates of AWS_CA_BUNDLE to it, which it can to no other.
+func (b *Backend) buildable() *awshttp.BuildableClient {
+	return awshttp.NewBuildableClient().WithTransportOptions(func(tr *http.Transport) {
+		if own, ok := b.http.Transport.(*http.Transport); ok {
+			tr.Proxy, tr.DialContext, tr.TLSClientConfig = own.Proxy, own.DialContext, own.TLSClientConfig.Clone()
+		}
+	})
 }
 
 // credentials are those of the chain, with errors that can be told from others.

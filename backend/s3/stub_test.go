@@ -365,6 +365,17 @@ func TestProfile(t *testing.T) {
 	if err := open(t, o).Put(t.Context(), "key", nil); err != nil {
 		t.Error(err)
 	}
+	// The variable that many companies set.
+	bundle := filepath.Join(t.TempDir(), "ca.pem")
+	server := httptest.NewTLSServer(nil)
+	defer server.Close()
+	if err := os.WriteFile(bundle, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("AWS_CA_BUNDLE", bundle)
+	if err := open(t, o).Put(t.Context(), "key", nil); err != nil {
+		t.Error(err)
+	}
 	o.Profile = "missing"
 	wantNone(t, o)
 }

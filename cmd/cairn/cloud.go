@@ -88,7 +88,11 @@ func (a *app) cloudLocation(text string) (location, error) {
 		return l, usagef("%v", err)
 	}
 	var ca []byte
-	if name := s.query.Get("ca"); name != "" {
+	name := s.query.Get("ca")
+	if name == "" && s.scheme == "s3" {
+		name = a.env["AWS_CA_BUNDLE"]
+	}
+	if name != "" {
 		if ca, err = os.ReadFile(name); err != nil {
 			return l, fmt.Errorf("repository: ca: %w", err)
 		}

@@ -152,6 +152,9 @@ func TestStoreURL(t *testing.T) {
 		"azblob://box/p":                        "storage account",
 		"azblob://box/p?account=a&tier=Archive": "Archive",
 		"gs://bucket":                           "not known",
+		"s3:bucket/p":                           "neither a path nor a URL",
+		"s3:/bucket/p":                          "neither a path nor a URL",
+		"azblob:box":                            "neither a path nor a URL",
 	} {
 		_, err := a.locateText(text)
 		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want) || exitCode(t.Context(), err) != exitUsage) {

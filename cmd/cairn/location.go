@@ -80,6 +80,10 @@ func (a *app) locateText(text string) (location, error) {
 	if scheme, _, isURL := strings.Cut(text, "://"); isURL && schemes[scheme] != nil {
 		return a.cloudLocation(text)
 	}
+	if scheme, rest, found := strings.Cut(text, ":"); found && schemes[scheme] != nil {
+		return location{}, withHint(usagef("repository %s is neither a path nor a URL", printable(text)),
+			"a bucket is written %s://%s; a directory of that name ./%s", scheme, strings.TrimLeft(printableText(rest), "/"), printableText(text))
+	}
 	dir, err := localPath(text)
 	if err != nil {
 		return location{}, err
