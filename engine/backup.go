@@ -41,7 +41,7 @@ const (
 // Memory: see Options.Workers. Cancelling ctx ends it within a second.
 func (r *Repository) Backup(ctx context.Context, src source.Source, opts BackupOptions) (report BackupReport, err error) {
 	begin := time.Now()
-	m := progress.NewMeter(opts.Progress)
+	m := r.newMeter(opts.Progress)
 	defer func() { m.Finish(err) }()
 	if err := r.writable(); err != nil && !opts.DryRun {
 		return report, fmt.Errorf("backup: %w", err)

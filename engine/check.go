@@ -45,7 +45,7 @@ const (
 // some for each directory.
 func (r *Repository) Check(ctx context.Context, opts CheckOptions) (report CheckReport, err error) {
 	begin := time.Now()
-	m := progress.NewMeter(opts.Progress)
+	m := r.newMeter(opts.Progress)
 	defer func() { m.Finish(err) }()
 	if err := errors.Join(r.readable(), opts.validate()); err != nil {
 		return report, fmt.Errorf("check: %w", err)

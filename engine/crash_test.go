@@ -155,9 +155,9 @@ func (s *story) verifyAll(b backend.Backend) {
 	}
 }
 
-// crashEverywhere tells the story with a crash at every write, before and
-// after its effect.
-func crashEverywhere(t *testing.T, settled time.Duration, store func(t *testing.T) backend.Backend) {
+// crashEverywhere tells the story with a crash at every step-th write, before
+// and after its effect.
+func crashEverywhere(t *testing.T, settled time.Duration, step int, store func(t *testing.T) backend.Backend) {
 	first := write(t, someFiles())
 	second := copyDir(t, first)
 	update(t, second, map[string][]byte{"a/one": random(71, 100_000), "new/six": random(72, 80_000), "z": []byte("small")})
@@ -167,10 +167,10 @@ func crashEverywhere(t *testing.T, settled time.Duration, store func(t *testing.
 	settle(t)
 	for _, crash := range []func(backend.Backend, int) *fault.CrashBackend{fault.Crash, fault.CrashAfter} {
 		points, slow := 0, 0
-		for n := 0; ; n++ {
+		for n := 0; ; n += step {
 			s := newStory(t, first, second)
 			s.opts = engine.Settle(s.opts, settled)
-			if n%2 == 1 {
+			if n/step%2 == 1 {
 				s.opts.CacheDir = filepath.Join(t.TempDir(), "cache")
 			}
 			disk := store(t)
@@ -179,7 +179,7 @@ func crashEverywhere(t *testing.T, settled time.Duration, store func(t *testing.
 			if !b.Crashed() {
 				if errors.Is(err, engine.ErrUnknownOutcome) && slow < 5 {
 					slow++ // a busy machine took longer than an outcome is sought here
-					n--
+					n -= step
 					continue
 				}
 				if err != nil {
@@ -198,7 +198,7 @@ func crashEverywhere(t *testing.T, settled time.Duration, store func(t *testing.
 				t.Fatalf("crash at write %d", n)
 			}
 		}
-		if points < 20 {
+		if points < 20/step {
 			t.Errorf("only %d crashes were tried", points)
 		}
 	}
@@ -206,10 +206,22 @@ func crashEverywhere(t *testing.T, settled time.Duration, store func(t *testing.
 
 func TestCrash(t *testing.T) {
 	t.Parallel()
-	crashEverywhere(t, 200*time.Millisecond, func(*testing.T) backend.Backend { return mem.New() })
+	crashEverywhere(t, 200*time.Millisecond, 1, func(*testing.T) backend.Backend { return mem.New() })
 }
 
 func TestCrashLocal(t *testing.T) {
 	t.Parallel()
-	crashEverywhere(t, 300*time.Millisecond, func(t *testing.T) backend.Backend { return local.New(filepath.Join(t.TempDir(), "repo")) })
+	crashEverywhere(t, 300*time.Millisecond, 1, func(t *testing.T) backend.Backend { return local.New(filepath.Join(t.TempDir(), "repo")) })
+}
+
+// TestCrashCloud is as TestCrash on real object stores: at some of the writes,
+// at every one in the long proofs.
+func TestCrashCloud(t *testing.T) {
+	step := 9
+	if os.Getenv("CAIRN_PROVE") != "" {
+		step = 1
+	}
+	onEachCloud(t, func(t *testing.T, open func(*testing.T) cloud) {
+		crashEverywhere(t, 2*time.Second, step, func(t *testing.T) backend.Backend { return open(t).direct })
+	})
 }

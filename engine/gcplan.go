@@ -27,7 +27,7 @@ import (
 // Memory: see docs/design.md; about 5 bytes for each stored chunk, up to 450 MiB,
 // and 40 for each page of the trees. A plan holds it until it is let go.
 func (r *Repository) PlanGC(ctx context.Context, opts GCOptions) (plan *GCPlan, err error) {
-	m := progress.NewMeter(opts.Progress)
+	m := r.newMeter(opts.Progress)
 	defer func() { m.Finish(err) }()
 	if err := r.readable(); err != nil {
 		return nil, fmt.Errorf("plan collection: %w", err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/http"
 	"strconv"
 	"strings"
 	"sync"
@@ -15,8 +16,10 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/cairn-backup/cairn/backend"
+	"github.com/cairn-backup/cairn/backend/backendtest/servertest"
 	"github.com/cairn-backup/cairn/backend/fault"
 	"github.com/cairn-backup/cairn/backend/mem"
+	"github.com/cairn-backup/cairn/backend/retry"
 	"github.com/cairn-backup/cairn/engine"
 	"github.com/cairn-backup/cairn/manifest"
 )
@@ -25,13 +28,55 @@ import (
 // without any patience. What was reported as done is whole.
 func TestGCRace(t *testing.T) {
 	t.Parallel()
-	b := mem.New()
-	opts := engine.Trusting(engine.Tuned(engine.Options{Workers: 2}, small))
-	open(t, b, opts).Close()
 	writers, rounds := 3, 6
 	if prove() {
 		writers, rounds = 6, 60
 	}
+	gcRace(t, mem.New(), engine.Options{Workers: 2}, writers, rounds)
+}
+
+// TestGCRaceCloud is as TestGCRace on real object stores, each through a network
+// that swallows answers and cuts bodies, and that goes away once in the middle of
+// a deletion.
+func TestGCRaceCloud(t *testing.T) {
+	writers, rounds := 3, 4
+	if prove() {
+		writers, rounds = 6, 30
+	}
+	onEachCloud(t, func(t *testing.T, open func(*testing.T) cloud) {
+		c := open(t)
+		every := func(k, at int64) func(int64, *http.Request) bool {
+			return func(n int64, _ *http.Request) bool { return n%k == at }
+		}
+		swallow, cut := every(13, 5), every(17, 3)
+		deletes := once(func(r *http.Request) bool {
+			return r.Method == http.MethodDelete || r.Method == http.MethodPost && strings.Contains(r.URL.RawQuery, "delete") || r.URL.Query().Get("comp") == "batch"
+		})
+		var gone atomic.Bool
+		c.proxy.Set(servertest.Fault{Cut: cut, CutRequest: every(29, 11), Swallow: func(n int64, r *http.Request) bool {
+			if !deletes(n, r) {
+				return swallow(n, r)
+			}
+			gone.Store(true)
+			c.proxy.Away()
+			time.AfterFunc(away(), c.proxy.Back)
+			return true
+		}})
+		policy := retry.Policy{First: 5 * time.Millisecond, Longest: 200 * time.Millisecond, Budget: 2 * time.Minute, Contact: time.Minute}
+		gcRace(t, c.far, engine.Options{Workers: 2, Retry: policy}, writers, rounds)
+		if _, swallowed, cut := c.proxy.Counts(); swallowed < 10 || cut < 10 {
+			t.Errorf("%d answers were swallowed and %d bodies cut: too few to prove anything", swallowed, cut)
+		}
+		if !gone.Load() {
+			t.Error("the link never went away")
+		}
+	})
+}
+
+func gcRace(t *testing.T, b backend.Backend, opts engine.Options, writers, rounds int) {
+	t.Helper()
+	opts = engine.Trusting(engine.Tuned(opts, small))
+	open(t, b, opts).Close()
 	var mu sync.Mutex // guards all
 	all := make(map[manifest.ID]blobTree)
 	var g errgroup.Group

@@ -31,7 +31,7 @@ import (
 func (p *GCPlan) Run(ctx context.Context) (report GCReport, err error) {
 	g := p.run
 	begin := time.Now()
-	m := progress.NewMeter(g.opts.Progress)
+	m := g.repo.newMeter(g.opts.Progress)
 	defer func() { m.Finish(err) }()
 	x := &gcRun{gcPlan: g, meter: m, report: &report, deleted: make(map[log.Doomed]bool)}
 	x.planned, report.Left = p.GCFigures, p.Left

@@ -11,14 +11,14 @@ import (
 )
 
 // TestReads: reads of neighbouring blocks are joined, each within one pack and
-// no longer than readSize unless one block is, and together they cover every
+// no longer than asked for unless one block is, and together they cover every
 // reference once, in order.
 func TestReads(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var refs []ref
 		offset := uint32(72)
 		for range rapid.IntRange(0, 60).Draw(t, "blocks") {
-			stored := rapid.Uint32Range(1, 2*readSize).Draw(t, "stored")
+			stored := rapid.Uint32Range(1, 2*nearRead).Draw(t, "stored")
 			pack := rapid.Uint64Range(1, 3).Draw(t, "pack")
 			for range rapid.IntRange(1, 3).Draw(t, "chunks") {
 				refs = append(refs, ref{place: index.Place{Pack: pack, Offset: offset, Stored: stored}})
@@ -29,7 +29,7 @@ func TestReads(t *testing.T) {
 			return cmp.Or(cmp.Compare(a.place.Pack, b.place.Pack), cmp.Compare(a.place.Offset, b.place.Offset))
 		})
 		at := 0
-		for i, j := range reads(refs) {
+		for i, j := range reads(refs, nearRead) {
 			if len(j.refs) == 0 || &j.refs[0] != &refs[at] {
 				t.Fatalf("read %d does not go on where the last one ended", i)
 			}
@@ -46,7 +46,7 @@ func TestReads(t *testing.T) {
 				}
 				end = max(end, int64(p.Offset)+int64(p.Stored))
 			}
-			if end != j.end || j.end-j.off > readSize && len(blocks) > 1 {
+			if end != j.end || j.end-j.off > nearRead && len(blocks) > 1 {
 				t.Fatalf("read %d is of %d bytes and %d blocks, which end at %d", i, j.end-j.off, len(blocks), end)
 			}
 			at += len(j.refs)

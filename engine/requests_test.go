@@ -11,11 +11,15 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/cairn-backup/cairn/backend"
 	"github.com/cairn-backup/cairn/backend/mem"
+	"github.com/cairn-backup/cairn/backend/retry"
 	"github.com/cairn-backup/cairn/chunk/wire"
 	"github.com/cairn-backup/cairn/engine"
+	"github.com/cairn-backup/cairn/engine/progress"
+	"github.com/cairn-backup/cairn/engine/target"
 )
 
 // asked writes down every request.
@@ -245,5 +249,42 @@ func TestKnown(t *testing.T) {
 	visit()
 	if got := visit(); !known(got) {
 		t.Errorf("a visit of the new repository asks %q", got)
+	}
+}
+
+// flaky fails the first Put of each pack.
+type flaky struct {
+	backend.Backend
+	seen sync.Map
+}
+
+func (f *flaky) Put(ctx context.Context, key backend.Key, data []byte) error {
+	if _, again := f.seen.LoadOrStore(key, true); !again && strings.HasPrefix(string(key), "packs/") {
+		return &backend.OpError{Op: "put", Key: key, Kind: backend.ErrUnavailable, Err: errors.New("not now")}
+	}
+	return f.Backend.Put(ctx, key, data)
+}
+
+// TestTicks: what an operation asked of the store is in its progress, too.
+func TestTicks(t *testing.T) {
+	opts := engine.Tuned(engine.Options{Retry: retry.Policy{First: time.Millisecond}}, small)
+	r := open(t, &flaky{Backend: mem.New()}, opts)
+	var last progress.Tick
+	watch := func(e progress.Event) {
+		if tick, ok := e.(progress.Tick); ok {
+			last = tick
+		}
+	}
+	dir := write(t, someFiles())
+	report := backUp(t, r, renamed(dir), engine.BackupOptions{Progress: watch})
+	if last.Requests != report.Traffic.Requests() || last.Requests == 0 {
+		t.Errorf("the last tick of a backup has %d requests, its report %d", last.Requests, report.Traffic.Requests())
+	}
+	if last.Retries != report.Traffic.Retries || last.Retries < 5 {
+		t.Errorf("the last tick of a backup has %d retries, its report %d", last.Retries, report.Traffic.Retries)
+	}
+	restored, err := r.Restore(t.Context(), report.Snapshot.ID, target.Dir(filepath.Join(t.TempDir(), "x")), engine.RestoreOptions{Progress: watch})
+	if err != nil || last.Requests != restored.Requests || last.Requests == 0 {
+		t.Errorf("the last tick of a restore has %d requests, its report %d, %v", last.Requests, restored.Requests, err)
 	}
 }

@@ -25,7 +25,7 @@ import (
 // Cancelling ctx ends it within a second.
 func (r *Repository) Restore(ctx context.Context, id manifest.ID, dst target.Target, opts RestoreOptions) (report RestoreReport, err error) {
 	begin := time.Now()
-	m := progress.NewMeter(opts.Progress)
+	m := r.newMeter(opts.Progress)
 	defer func() { m.Finish(err) }()
 	before := r.Traffic()
 	report, err = r.restore(ctx, id, dst, opts, m)
@@ -112,12 +112,14 @@ func (x *restorer) run(ctx context.Context) error {
 	for range x.repo.opts.Workers {
 		g.Go(func() error { return x.work(ctx) })
 	}
+	x.startFetching(ctx, g)
 	if x.seq != nil {
 		x.seq.full, x.seq.zeros = make(chan sequence), make([]byte, 256<<10)
 		g.Go(func() error { return x.writeSequence(ctx) })
 	}
 	g.Go(func() error {
-		defer close(x.jobs)
+		defer close(x.jobs) // nobody fetches any more: readAll waits for that
+		defer close(x.reads)
 		if x.seq != nil {
 			defer close(x.seq.full)
 		}

@@ -20,14 +20,17 @@ const (
 	// reads are sorted by place, and memory does not grow with the snapshot.
 	windowRefs = 1 << 17
 	// windowFiles bounds how many files with more than one chunk a window
-	// holds, since each may be open.
-	windowFiles = 512
+	// holds, since each may be open, and farWindowFiles where a further window
+	// means further requests; it is a quarter of what the system lets a process
+	// open, if that is less.
+	windowFiles    = 512
+	farWindowFiles = 4096
 	// inlineBatch is how many files without chunks make one job.
 	inlineBatch = 64
 )
 
-// A restorer writes one snapshot. One goroutine walks the tree and plans; the
-// workers read blocks and write files.
+// A restorer writes one snapshot. One goroutine walks the tree and plans, some
+// read packs, and the workers open blocks and write files.
 //
 // What goes wrong goes from the inside out: missed is told that a place does not
 // hold a chunk, and has others tried; refFailed that none does; abandon or
@@ -35,21 +38,24 @@ const (
 // not restored. With Skip failed notes that and the restore goes on, else its
 // error ends it.
 type restorer struct {
-	repo   *Repository
-	snap   manifest.Snapshot
-	out    target.Writer
-	update target.Updater // out, if it is over what was there before
-	opts   RestoreOptions
-	meter  *progress.Meter
-	pick   *picker
-	jobs   chan job
-	links  map[uint64]*outFile // the first name of each group that was planned
-	above  []link              // directories that are made once something below them is
-	later  []link              // further names
-	window []ref
-	seq    *sequence  // in place of the window, if the target is a stream
-	files  int        // in the window, with more than one chunk
-	inline []*outFile // in the window, without chunks
+	repo     *Repository
+	snap     manifest.Snapshot
+	out      target.Writer
+	update   target.Updater // out, if it is over what was there before
+	opts     RestoreOptions
+	meter    *progress.Meter
+	pick     *picker
+	jobs     chan job
+	reads    chan readJob
+	idle     chan []byte         // buffers for what is read
+	links    map[uint64]*outFile // the first name of each group that was planned
+	above    []link              // directories that are made once something below them is
+	later    []link              // further names
+	window   []ref
+	seq      *sequence // in place of the window, if the target is a stream
+	files    int       // in the window, with more than one chunk
+	maxFiles int
+	inline   []*outFile // in the window, without chunks
 
 	bytesKept atomic.Uint64 // found right in the target
 
@@ -100,7 +106,7 @@ type outFile struct {
 // A job is work for a worker. wait is released when it is done.
 type job struct {
 	wait    *sync.WaitGroup
-	read    *readJob
+	blocks  *piece
 	make    []*outFile // to be made without reading
 	compare []ref      // to be compared with what is there
 }
@@ -139,7 +145,7 @@ func (x *restorer) planFile(ctx context.Context, f *outFile) error {
 	} else if err := x.done(ctx, f); err != nil {
 		return err
 	}
-	if x.files >= windowFiles || len(x.inline) >= windowRefs/16 {
+	if x.files >= x.maxFiles || len(x.inline) >= windowRefs/16 {
 		return x.flush(ctx)
 	}
 	return nil
@@ -209,8 +215,8 @@ func (x *restorer) work(ctx context.Context) error {
 		}
 		var err error
 		switch {
-		case j.read != nil:
-			buf, err = x.read(ctx, r, j.read, buf)
+		case j.blocks != nil:
+			err = x.writeBlocks(ctx, r, j.blocks)
 		case j.compare != nil:
 			buf, err = x.compareRefs(ctx, r, j.compare, buf)
 		default:

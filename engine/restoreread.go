@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"sync"
 
 	"github.com/cairn-backup/cairn/chunk"
 	"github.com/cairn-backup/cairn/engine/internal/index"
@@ -13,21 +12,8 @@ import (
 	"github.com/cairn-backup/cairn/engine/progress"
 )
 
-const (
-	// readSize bounds one read from a pack, in bytes.
-	readSize = 4 << 20
-	// readGap is how many unneeded bytes are read rather than asked around.
-	readGap = 128 << 10
-	// maxWrite bounds one write of several chunks, in bytes.
-	maxWrite = 256 << 10
-)
-
-// A readJob is a range of a pack, and what is to be made of its blocks.
-type readJob struct {
-	refs []ref // sorted by place
-	off  int64
-	end  int64
-}
+// maxWrite bounds one write of several chunks, in bytes.
+const maxWrite = 256 << 10
 
 // locate finds the places of refs. With Skip it leaves out those of chunks that are nowhere: their files have failed.
 func (x *restorer) locate(ctx context.Context, refs []ref) ([]ref, error) {
@@ -95,16 +81,8 @@ func (x *restorer) readAll(ctx context.Context, refs []ref) error {
 		slices.SortStableFunc(refs, func(a, b ref) int {
 			return cmp.Or(cmp.Compare(a.place.Pack, b.place.Pack), cmp.Compare(a.place.Offset, b.place.Offset), cmp.Compare(a.place.Start, b.place.Start))
 		})
-		var wait sync.WaitGroup
-		for _, r := range reads(refs) {
-			if err := x.send(ctx, &wait, job{read: &r}); err != nil {
-				wait.Wait()
-				return err
-			}
-		}
-		wait.Wait()
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
+		if err := x.fetchAll(ctx, reads(refs, x.readSize())); err != nil {
+			return err
 		}
 		x.mu.Lock()
 		lost := x.lost
@@ -163,57 +141,6 @@ func (x *restorer) refFailed(ctx context.Context, f *ref, err error) error {
 		return nil
 	}
 	return x.abandon(ctx, f.file, progress.Damaged, err)
-}
-
-// reads cuts sorted refs into reads of neighbouring blocks.
-func reads(refs []ref) []readJob {
-	var jobs []readJob
-	for i := 0; i < len(refs); {
-		p := refs[i].place
-		r := readJob{off: int64(p.Offset), end: int64(p.Offset) + int64(p.Stored)}
-		j := i + 1
-		for ; j < len(refs) && refs[j].place.Pack == p.Pack; j++ {
-			off := int64(refs[j].place.Offset)
-			end := off + int64(refs[j].place.Stored)
-			if off > r.end+readGap || end > r.off+readSize && end > r.end {
-				break
-			}
-			r.end = max(r.end, end)
-		}
-		r.refs = refs[i:j]
-		jobs = append(jobs, r)
-		i = j
-	}
-	return jobs
-}
-
-// read reads a range, opens its blocks, and writes their chunks. It returns the
-// buffer for the next call.
-func (x *restorer) read(ctx context.Context, r *store.Reader, j *readJob, buf []byte) ([]byte, error) {
-	n := int(j.end - j.off)
-	if cap(buf) < n {
-		buf = make([]byte, n)
-	}
-	buf = buf[:n]
-	readErr := x.repo.store.ReadInto(ctx, j.refs[0].place.Pack, j.off, buf)
-	for i := 0; i < len(j.refs); {
-		p := j.refs[i].place
-		end := i
-		for end < len(j.refs) && j.refs[end].place.Offset == p.Offset {
-			end++
-		}
-		err := readErr
-		var block []byte
-		if err == nil {
-			at := int64(p.Offset) - j.off
-			block, err = x.repo.store.OpenBlock(ctx, r, p, buf[at:at+int64(p.Stored)])
-		}
-		if err := x.writeBlock(ctx, r, block, err, j.refs[i:end]); err != nil {
-			return buf, err
-		}
-		i = end
-	}
-	return buf, nil
 }
 
 // writeBlock writes the chunks of one opened block. blockErr says why it could

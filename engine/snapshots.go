@@ -139,11 +139,18 @@ func (r *Repository) find(ctx context.Context, id manifest.ID) (manifest.Snapsho
 		info, ok = st.Snapshot(id)
 		return nil
 	}
-	if err := r.refresh(ctx); err != nil {
-		return manifest.Snapshot{}, nil, err
-	}
 	if err := r.log.View(look); err != nil {
 		return manifest.Snapshot{}, nil, err
+	}
+	// One that was just seen needs no second look: should it be gone by now its
+	// data is still there for a while, and if not, that is told.
+	if !ok || !r.log.Recent() {
+		if err := r.refresh(ctx); err != nil {
+			return manifest.Snapshot{}, nil, err
+		}
+		if err := r.log.View(look); err != nil {
+			return manifest.Snapshot{}, nil, err
+		}
 	}
 	if !ok {
 		err := ErrNotFound

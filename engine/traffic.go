@@ -4,6 +4,7 @@ import (
 	"github.com/cairn-backup/cairn/backend"
 	"github.com/cairn-backup/cairn/backend/meter"
 	"github.com/cairn-backup/cairn/backend/retry"
+	"github.com/cairn-backup/cairn/engine/progress"
 )
 
 // Traffic counts what an operation asked of the store, tries that failed and
@@ -42,4 +43,15 @@ func (l *line) Counts() meter.Counts { return l.counted.Counts() }
 // Traffic returns what this Repository asked of the store since Open.
 func (r *Repository) Traffic() Traffic {
 	return Traffic{Counts: r.meter.Counts(), Retries: r.meter.Retries()}
+}
+
+// newMeter returns what reports to f how far one operation is, and what it asks
+// of the store.
+func (r *Repository) newMeter(f progress.Func) *progress.Meter {
+	m, before := progress.NewMeter(f), r.Traffic()
+	m.SetTraffic(func() (requests, retries int64) {
+		t := r.Traffic().Sub(before)
+		return t.Requests(), t.Retries
+	})
+	return m
 }

@@ -92,6 +92,8 @@ func (o Options) withDefaults() (Options, error) {
 		u, err := url.Parse(o.Endpoint)
 		if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.User != nil || u.RawQuery != "" {
 			errs = append(errs, fmt.Errorf("endpoint %q is not of the form https://host", o.Endpoint))
+		} else if u.Scheme == "http" && o.Key == "" && o.SAS == "" {
+			errs = append(errs, errors.New("without a key and a SAS tokens are sent, and those only over https://"))
 		}
 	}
 	if o.Key != "" && o.Account == "" {
@@ -236,6 +238,9 @@ func (b *Backend) Name() string {
 	}
 	return "azblob:" + account + "/" + b.opts.Container + "/" + b.prefix
 }
+
+// Concurrency implements backend.Concurrenter.
+func (b *Backend) Concurrency() int { return cloud.Requests }
 
 // Close closes connections that are not in use. A later call opens others.
 func (b *Backend) Close() error {

@@ -221,3 +221,6 @@ func (l *Backend) DeleteAll(ctx context.Context, keys []backend.Key) error {
 
 // Name implements backend.Namer.
 func (l *Backend) Name() string { return backend.Name(l.b) }
+
+// Concurrency implements backend.Concurrenter, as far as the store behind does.
+func (l *Backend) Concurrency() int { return backend.Concurrency(l.b) }

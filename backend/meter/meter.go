@@ -168,3 +168,6 @@ func (b *body) Read(p []byte) (int, error) {
 
 // Name implements backend.Namer.
 func (m *Backend) Name() string { return backend.Name(m.b) }
+
+// Concurrency implements backend.Concurrenter, as far as the store behind does.
+func (m *Backend) Concurrency() int { return backend.Concurrency(m.b) }

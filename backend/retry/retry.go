@@ -305,3 +305,6 @@ func wait(ctx context.Context, d time.Duration) error {
 
 // Name implements backend.Namer.
 func (r *Backend) Name() string { return backend.Name(r.b) }
+
+// Concurrency implements backend.Concurrenter, as far as the store behind does.
+func (r *Backend) Concurrency() int { return backend.Concurrency(r.b) }

@@ -258,6 +258,9 @@ func (b *Backend) Name() string {
 	return "s3:" + b.opts.Endpoint + "/" + b.opts.Bucket + "/" + b.prefix
 }
 
+// Concurrency implements backend.Concurrenter.
+func (b *Backend) Concurrency() int { return cloud.Requests }
+
 // Close closes connections that are not in use. A later call opens others.
 func (b *Backend) Close() error {
 	b.http.CloseIdleConnections()

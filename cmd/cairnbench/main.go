@@ -4,6 +4,7 @@
 //	go run ./cmd/cairnbench                          # every data set, a tenth of its size
 //	go run ./cmd/cairnbench --only src,db --scale 1  # two of them, whole
 //	go run ./cmd/cairnbench --dir /mnt/bench --tools borg --until first
+//	go run ./cmd/cairnbench s3                       # beside restic, through an S3 server
 //
 // It makes each data set from a seed, and then lets the tools take turns,
 // operation by operation: init, a first backup, one of unchanged data, one after
@@ -23,6 +24,9 @@
 //
 // With --dir a run that was interrupted goes on where it was, and --tools and
 // --until do a part of it: the next run with the same --dir does the rest.
+//
+// With the word s3 it builds the S3 server of the tests, counts requests, and
+// restores a large file over a line with a latency.
 package main
 
 import (
@@ -76,6 +80,12 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) error
 				return &usageError{err}
 			}
 			return grow(ctx, o, stdout, stderr)
+		case s3Arg:
+			o, err := parseS3(args[1:], stderr)
+			if err != nil {
+				return &usageError{err}
+			}
+			return runS3(ctx, o, stdout, stderr)
 		}
 	}
 	o, err := parse(args, stderr)

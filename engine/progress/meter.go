@@ -25,6 +25,7 @@ type Meter struct {
 	files, filesTotal                atomic.Int64
 	bytes, bytesTotal                atomic.Int64
 	fresh, stored, requests, retries atomic.Int64
+	traffic                          atomic.Pointer[func() (requests, retries int64)]
 
 	mu       sync.Mutex // serialises calls of f; guards what follows
 	last     Tick
@@ -70,6 +71,10 @@ func (m *Meter) AddRequests(n int64) { add(&m.requests, n) }
 // AddRetries counts n requests that were repeats.
 func (m *Meter) AddRetries(n int64) { add(&m.retries, n) }
 
+// SetTraffic says who counts requests and retries elsewhere: f is asked for each
+// tick, by one goroutine at a time, and what it returns may only grow.
+func (m *Meter) SetTraffic(f func() (requests, retries int64)) { m.traffic.Store(&f) }
+
 func add(c *atomic.Int64, n int64) {
 	if n > 0 {
 		c.Add(n)
@@ -88,6 +93,10 @@ func (m *Meter) Tick() Tick {
 	}
 	if p := m.phase.Load(); p != nil {
 		t.Phase = *p
+	}
+	if f := m.traffic.Load(); f != nil {
+		requests, retries := (*f)()
+		t.Requests, t.Retries = t.Requests+requests, t.Retries+retries
 	}
 	return t
 }

@@ -123,7 +123,8 @@ func TestMeterWithoutFuncStillCounts(t *testing.T) {
 	m.AddFilesTotal(5)
 	m.Problem("p", Unreadable, nil)
 	m.Finish(nil)
-	want := Tick{Files: Count{Total: 5}, Requests: 2, Retries: 1, Stored: 7}
+	m.SetTraffic(func() (requests, retries int64) { return 40, 10 })
+	want := Tick{Files: Count{Total: 5}, Requests: 42, Retries: 11, Stored: 7}
 	if got := m.Tick(); got != want {
 		t.Errorf("Tick() = %+v, want %+v", got, want)
 	}

@@ -37,6 +37,11 @@ const (
 	bufSize   = 64 << 10
 )
 
+// Requests is how many at once make the most of such a store: each connection
+// has a pace of its own, which the way and the store set, and waits for the
+// first byte of each answer.
+const Requests = 32
+
 // NewClient returns an HTTP client. It speaks HTTP/1.1, since object stores do,
 // and since requests at once then have connections of their own. It follows no
 // redirect: a signature would not fit the new place.

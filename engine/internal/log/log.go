@@ -107,6 +107,7 @@ type Log struct {
 	doomed  map[backend.Key]struct{} // packs and segments that a Doom names which this Log has read
 	passed  map[uint64]Hash          // of the records that the state went through here; some of them
 	closed  bool
+	readAt  time.Time // when the log was read to its end
 
 	warm bool // opened from the local state, and found whole
 }
@@ -127,6 +128,7 @@ func Open(ctx context.Context, opts Options) (*Log, error) {
 		_ = l.writeCheckpoint(ctx) // a hint: the next to append may write it
 	}
 	l.openedAt = time.Now()
+	l.readAt = l.openedAt
 	return l, nil
 }
 
@@ -259,10 +261,22 @@ func (l *Log) Begin(ctx context.Context) error {
 	return l.Refresh(ctx)
 }
 
+// Recent reports whether the log was read to its end a moment ago.
+func (l *Log) Recent() bool {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return !l.readAt.IsZero() && time.Since(l.readAt) < justOpened
+}
+
 func (l *Log) refresh(ctx context.Context) error {
 	err := l.advance(ctx)
 	if isProblem(err) {
 		l.setProblem(err)
+	}
+	if err == nil {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.readAt = time.Now()
 	}
 	return err
 }

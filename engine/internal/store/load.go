@@ -26,18 +26,22 @@ func readFull(ctx context.Context, b backend.Backend, key backend.Key, off int64
 		return err
 	}
 	_, err = io.ReadFull(r, buf)
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		// A body that breaks off says nothing about the object.
-		if size := backend.BodySize(r); size >= int64(len(buf)) {
-			err = fmt.Errorf("%w: %w", backend.ErrUnavailable, io.ErrUnexpectedEOF)
-		} else {
-			err = errShort
-		}
-	}
-	if err = errors.Join(err, r.Close()); err != nil {
+	if err = errors.Join(ended(err, r, int64(len(buf))), r.Close()); err != nil {
 		return fmt.Errorf("get %s: %w", key, err)
 	}
 	return nil
+}
+
+// ended says what the end of a body means that came before all of want bytes
+// were there: one that breaks off says nothing about the object.
+func ended(err error, body io.Reader, want int64) error {
+	switch {
+	case !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF):
+		return err
+	case backend.BodySize(body) >= want:
+		return fmt.Errorf("%w: %w", backend.ErrUnavailable, io.ErrUnexpectedEOF)
+	}
+	return errShort
 }
 
 // maxSegment bounds an index segment, in bytes: a session publishes long before.

@@ -249,6 +249,7 @@ func (ss *Session) put(ctx context.Context, p pack.Pack) error {
 	if err := ss.store.put(ctx, layout.Pack(p.ID), p.Object); err != nil {
 		return err
 	}
+	ss.store.keepBlocks(p)
 	size := uint64(len(p.Object))
 	var chunks uint32
 	for _, b := range p.Table.Blocks {
@@ -271,7 +272,7 @@ func (ss *Session) put(ctx context.Context, p pack.Pack) error {
 func (ss *Session) due() bool {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
-	limit := min(ss.store.opts.Limits.Publish, ss.stats.Stored/16)
+	limit := min(ss.store.opts.Limits.Publish, max(ss.stats.Stored/16, ss.store.leastPublished()))
 	// Once everything was put the commit is near, and records the rest.
 	return !ss.finishing && ss.waiting > 0 && (ss.waiting >= limit || time.Since(ss.since) >= publishEvery)
 }

@@ -5,8 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 
+	"github.com/cairn-backup/cairn/backend"
 	"github.com/cairn-backup/cairn/chunk"
 	"github.com/cairn-backup/cairn/chunk/pack"
 	"github.com/cairn-backup/cairn/chunk/seal"
@@ -283,6 +285,12 @@ func (s *Store) fetchBlock(ctx context.Context, r *Reader, p index.Place) ([]byt
 		}
 		cache.Drop(at)
 	}
+	if sealed, ok := s.readAhead(ctx, info, p); ok {
+		if opened, err := s.OpenBlock(ctx, r, p, sealed); err == nil {
+			cache.Put(at, sealed)
+			return opened, nil
+		}
+	}
 	sealed, err := s.ReadRange(ctx, p.Pack, int64(p.Offset), int64(p.Stored))
 	if err != nil {
 		return nil, err
@@ -304,14 +312,43 @@ func (s *Store) ReadRange(ctx context.Context, number uint64, off, n int64) ([]b
 	return s.readAt(ctx, info, off, n)
 }
 
-// ReadInto fills buf with bytes of a live pack.
-func (s *Store) ReadInto(ctx context.Context, number uint64, off int64, buf []byte) error {
+// Stream opens a range of a live pack, to be read from its first byte on. The
+// caller closes it.
+func (s *Store) Stream(ctx context.Context, number uint64, off, n int64) (*Stream, error) {
 	info, ok := s.packInfo(number)
 	if !ok {
-		return notLive(number)
+		return nil, notLive(number)
 	}
-	return s.readInto(ctx, info, off, buf)
+	r := &Stream{key: layout.Pack(info.ID), off: off, want: n}
+	var err error
+	r.body, err = s.opts.Backend.Get(ctx, r.key, off, n)
+	return r, r.explain(err)
 }
+
+// A Stream is a range of a pack.
+type Stream struct {
+	key  backend.Key
+	off  int64 // in the pack, of what comes next
+	want int64 // bytes of the whole range
+	body io.ReadCloser
+}
+
+// Read fills buf with the bytes from off on, which must not lie before what was
+// read. Those in between are thrown away.
+func (r *Stream) Read(off int64, buf []byte) error {
+	n, err := io.CopyN(io.Discard, r.body, off-r.off)
+	r.off += n
+	if err == nil {
+		_, err = io.ReadFull(r.body, buf)
+		r.off = off + int64(len(buf))
+	}
+	return r.explain(ended(err, r.body, r.want))
+}
+
+// Close ends the request.
+func (r *Stream) Close() { _ = r.body.Close() } // what was read is verified by those who take it
+
+func (r *Stream) explain(err error) error { return packError(r.key, r.off, err) }
 
 // OpenBlock opens and decodes the block at p. The result is valid until the
 // next call with r.

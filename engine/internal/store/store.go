@@ -74,8 +74,9 @@ type Options struct {
 // Limits say when a session records what it stored. Zero means the default.
 type Limits struct {
 	// Publish is how many stored bytes may wait to be recorded, at most; and
-	// never more than a sixteenth of what the session stored. An interrupted
-	// backup sends so much again, and packs in flight. Default: 64 MiB.
+	// never more than a sixteenth of what the session stored, or 32 MiB of a store
+	// whose requests are paid for. An interrupted backup sends so much again, and
+	// packs in flight. Default: 64 MiB.
 	Publish uint64
 	// Partial is how many bytes are stored between two records that carry a
 	// partial tree, at most; a quarter of what the session stored, if that is
@@ -117,6 +118,7 @@ type Store struct {
 	openers map[birth]*seal.Opener
 	tables  map[pack.ID]pack.Table
 	blocks  *blockCache
+	ahead   []aheadRead // of metadata packs
 	data    *blockCache // of blocks larger than metaBlockSize
 	readers []*Reader   // idle
 }
@@ -303,7 +305,11 @@ func (s *Store) readAt(ctx context.Context, info log.PackInfo, off, n int64) ([]
 
 func (s *Store) readInto(ctx context.Context, info log.PackInfo, off int64, buf []byte) error {
 	key := layout.Pack(info.ID)
-	err := readFull(ctx, s.opts.Backend, key, off, buf)
+	return packError(key, off, readFull(ctx, s.opts.Backend, key, off, buf))
+}
+
+// packError makes an error that says something about a pack a CorruptError.
+func packError(key backend.Key, off int64, err error) error {
 	if errors.Is(err, backend.ErrNotExist) || errors.Is(err, backend.ErrRange) || errors.Is(err, errShort) {
 		return &CorruptError{Object: string(key), Offset: off, Err: err}
 	}
