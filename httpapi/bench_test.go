@@ -88,63 +88,27 @@ func BenchmarkCreate(b *testing.B) {
 	}
 }
 
-// BenchmarkPolling is the same creation while its status is asked for 1,000 times
-// a second, and without.
-func BenchmarkPolling(b *testing.B) {
-	for _, rate := range []int{0, 1000} {
-		b.Run(fmt.Sprint(rate), func(b *testing.B) {
-			w := newWorld(b)
-			w.start()
-			b.SetBytes(64 << 20)
-			var spent time.Duration
-			polls := 0
-			for n := 0; b.Loop(); n++ {
-				b.StopTimer()
-				for f := range 64 {
-					w.write(fmt.Sprintf("f%d", f), random(uint64(n*64+f), 1<<20))
-				}
-				b.StartTimer()
-				begin := cpu(b)
-				done := make(chan struct{})
-				var group sync.WaitGroup
-				group.Go(func() {
-					defer close(done)
-					if rec := direct(b, w, "POST", "/backups/create"); !strings.Contains(rec.body.String(), `"id"`) {
-						b.Error(rec.body.String())
-					}
-				})
-				if rate > 0 {
-					polls += poll(b, w, rate, done)
-				}
-				group.Wait()
-				spent += cpu(b) - begin
-			}
-			b.ReportMetric(float64(spent.Milliseconds())/float64(b.N), "cpu-ms/op")
-			b.ReportMetric(float64(polls)/float64(b.N), "polls/op")
-		})
-	}
-}
-
-// poll asks for the status of what runs until done is closed.
-func poll(b *testing.B, w *world, rate int, done <-chan struct{}) (n int) {
-	b.Helper()
+// BenchmarkStatus is the status of a creation that runs, at the server, without a
+// connection: see BenchmarkServePolling in cmd/cairn for one with all around it.
+func BenchmarkStatus(b *testing.B) {
+	w := newWorld(b)
+	g := newGate(w)
+	w.start()
+	var group sync.WaitGroup
+	group.Go(func() { direct(b, w, "POST", "/backups/create") })
+	<-g.reached
 	id := ""
-	for id == "" {
-		for _, f := range w.stateFiles() {
-			if name, ok := strings.CutSuffix(f, ".json"); ok && strings.HasPrefix(f, "creation-") && name > id {
-				id = strings.TrimPrefix(name, "creation-")
-			}
+	for _, f := range w.stateFiles() {
+		if name, ok := strings.CutSuffix(f, ".json"); ok {
+			id = strings.TrimPrefix(name, "creation-")
 		}
 	}
-	ticker := time.NewTicker(time.Second / time.Duration(rate))
-	defer ticker.Stop()
-	for {
-		select {
-		case <-done:
-			return n
-		case <-ticker.C:
-			direct(b, w, "GET", "/backup/"+id+"/creation/status")
-			n++
+	b.ReportAllocs()
+	for b.Loop() {
+		if rec := direct(b, w, "GET", "/backup/"+id+"/creation/status"); !strings.Contains(rec.body.String(), "IN-PROGRESS") {
+			b.Fatal(rec.body.String())
 		}
 	}
+	g.open()
+	group.Wait()
 }

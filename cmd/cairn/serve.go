@@ -317,7 +317,10 @@ func (a *app) announce(ctx context.Context, s serving) error {
 	a.out.say("data        %s, as %q", printable(f.data), printableText(f.name))
 	a.out.say("repository  %s, %s", printable(repository), count)
 	header := ""
-	if s.access.token != "" {
+	switch {
+	case f.tokenFile != "":
+		header = ` -H "Authorization: Bearer $(cat ` + shellQuote(f.tokenFile) + `)"`
+	case s.access.token != "":
 		header = ` -H "Authorization: Bearer $` + envServeToken + `"`
 	}
 	a.out.say("try         curl%s %s/backups", header, s.url())
