@@ -17,13 +17,13 @@ import (
 
 var pageFigures = flag.Bool("engine.figures", false, "print the figures of docs/adr/0007-page-profile.md")
 
-// TestPageFigures prints what a repository takes of a database of 64 MiB after one
-// and after sixty changes of 62 pages, by how it is cut.
+// TestPageFigures prints what a repository takes of a database of 32 MiB after one
+// and after sixty changes of 31 pages, by how it is cut.
 func TestPageFigures(t *testing.T) {
 	if !*pageFigures {
 		t.Skip("only with -engine.figures")
 	}
-	const size, pages, days = 64 << 20, 62, 60
+	const size, pages, days = 32 << 20, 31, 60
 	for _, c := range []struct {
 		name string
 		save func(t *testing.T, r *engine.Repository, src *pageSource)
