@@ -156,7 +156,7 @@ damage, 130 interrupted.`,
 	root.AddCommand(
 		a.initCommand(), a.backupCommand(), a.snapshotsCommand(), a.lsCommand(), a.catCommand(), a.findCommand(), a.diffCommand(),
 		a.restoreCommand(), a.swapCommand(), a.deleteCommand(), a.forgetCommand(), a.undeleteCommand(), a.tagCommand(), a.checkCommand(), a.repairCommand(), a.gcCommand(), a.keyCommand(),
-		a.cacheCommand(), a.statsCommand(), a.statusCommand(), a.serveCommand(), a.versionCommand(),
+		a.cacheCommand(), a.benchCommand(), a.statsCommand(), a.statusCommand(), a.serveCommand(), a.versionCommand(),
 	)
 	return root
 }

@@ -42,8 +42,8 @@ func Names() []string {
 	}
 }
 
-// New prepares the kernel of that name.
-func New(name string) (Kernel, error) {
+// New prepares the kernel of that name. What waits does so for ctx, also in Run.
+func New(ctx context.Context, name string) (Kernel, error) {
 	stage, kind, _ := strings.Cut(name, "/")
 	data := Random()
 	if kind == "text" {
@@ -64,7 +64,7 @@ func New(name string) (Kernel, error) {
 	case "pack":
 		return packs(data, level)
 	case "manifest":
-		return list(level)
+		return list(ctx, level)
 	}
 	return Kernel{}, fmt.Errorf("no kernel %q", name)
 }
@@ -259,8 +259,7 @@ func readPack(p pack.Pack, size int) (Kernel, error) {
 const Entries = 1000
 
 // list writes or reads the list of a directory.
-func list(what string) (Kernel, error) {
-	ctx := context.Background() // pages lie in memory: nothing waits
+func list(ctx context.Context, what string) (Kernel, error) {
 	nodes := make([]manifest.Node, Entries)
 	h := chunk.NewHasher(chunk.Key{})
 	for i := range nodes {

@@ -9,7 +9,7 @@ import (
 func BenchmarkKernel(b *testing.B) {
 	for _, name := range kernel.Names() {
 		b.Run(name, func(b *testing.B) {
-			k, err := kernel.New(name)
+			k, err := kernel.New(b.Context(), name)
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -31,7 +31,7 @@ func BenchmarkKernel(b *testing.B) {
 func TestKernels(t *testing.T) {
 	t.Parallel()
 	for _, name := range kernel.Names() {
-		k, err := kernel.New(name)
+		k, err := kernel.New(t.Context(), name)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -44,7 +44,7 @@ func TestKernels(t *testing.T) {
 			}
 		}
 	}
-	if _, err := kernel.New("nothing/text"); err == nil {
+	if _, err := kernel.New(t.Context(), "nothing/text"); err == nil {
 		t.Error("there is a kernel nothing")
 	}
 }
@@ -57,7 +57,7 @@ func TestCompressionIsOneOfText(t *testing.T) {
 		"compress-fastest/text":   func(ratio float64) bool { return ratio > 1.5 && ratio < 8 },
 		"compress-fastest/random": func(ratio float64) bool { return ratio > 0.99 && ratio < 1.01 },
 	} {
-		k, err := kernel.New(name)
+		k, err := kernel.New(t.Context(), name)
 		if err != nil {
 			t.Fatal(err)
 		}

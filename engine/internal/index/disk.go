@@ -264,8 +264,8 @@ func (d *disk) count() (n int64, err error) {
 var errNoAnswer = errors.New("badger did not answer")
 
 // close closes the database. After errNoAnswer Badger works on: late is called
-// once it has ended, and until then nobody may open the database.
-func (d *disk) close(late func()) error {
+// with the outcome once it has ended, and until then nobody may open the database.
+func (d *disk) close(late func(error)) error {
 	if d.db == nil {
 		return nil
 	}
@@ -286,7 +286,7 @@ func (d *disk) close(late func()) error {
 	case err := <-done:
 		return err
 	case <-timer.C:
-		go func() { <-done; late() }()
+		go func() { late(<-done) }()
 		return fmt.Errorf("%w: %w within %v", ErrDamaged, errNoAnswer, limit)
 	}
 }

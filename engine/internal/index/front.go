@@ -456,7 +456,7 @@ func (f *front) close() error {
 	}
 	if d := f.db.Swap(nil); d != nil {
 		f.changed = true // the file was removed
-		if err := d.close(func() { _ = f.lock.Close() }); err != nil {
+		if err := d.close(func(error) { _ = f.lock.Close() }); err != nil {
 			unlock = !errors.Is(err, errNoAnswer)
 			return err
 		}
