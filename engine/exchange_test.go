@@ -4,6 +4,7 @@ package engine_test
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/cairn-backup/cairn/backend/local"
 	"github.com/cairn-backup/cairn/engine"
+	"github.com/cairn-backup/cairn/engine/enginetest"
 	"github.com/cairn-backup/cairn/engine/internal/layout"
 	"github.com/cairn-backup/cairn/engine/source"
 	"github.com/cairn-backup/cairn/engine/target"
@@ -90,6 +92,36 @@ func TestNoExchangeForNothing(t *testing.T) {
 	}
 	sameState(t, state(t, live), before)
 	sameState(t, state(t, other), otherBefore)
+}
+
+// TestNoExchangeForLess: a snapshot that lacks what could not be read takes the
+// place of what is there only if that is wanted.
+func TestNoExchangeForLess(t *testing.T) {
+	t.Parallel()
+	r, _ := fresh(t)
+	dir := write(t, someFiles())
+	src := enginetest.Watch(source.Dir(dir))
+	src.OnOpen = func(path string) error {
+		if path == "data/text" {
+			return &source.Error{Op: "open", Path: "text", Err: fs.ErrPermission}
+		}
+		return nil
+	}
+	id := backUp(t, r, src, engine.BackupOptions{OnUnreadable: engine.Skip}).Snapshot.ID
+	live := filepath.Join(t.TempDir(), "live")
+	update(t, live, map[string][]byte{"text": []byte("live")})
+	before := state(t, live)
+	_, err := r.Restore(t.Context(), id, target.Swap(live), engine.RestoreOptions{})
+	if !errors.Is(err, target.ErrNotSwappable) || !strings.Contains(err.Error(), "lacks 1 items") {
+		t.Errorf("Restore of an incomplete snapshot by exchange = %v, want ErrNotSwappable", err)
+	}
+	sameState(t, state(t, live), before)
+	if _, err := r.Restore(t.Context(), id, target.Swap(live), engine.RestoreOptions{AcceptIncomplete: true}); err != nil {
+		t.Fatal(err)
+	}
+	if diff, err := enginetest.Compare(dir, live); err != nil || len(diff) != 1 || !strings.Contains(diff[0], "text") {
+		t.Errorf("Compare = %q, %v; want the one that is missing", diff, err)
+	}
 }
 
 // TestRepositoryInside: a restore does not take away the repository that it

@@ -76,6 +76,11 @@ type RestoreOptions struct {
 	// them, and returns ErrIncomplete.
 	OnError Unreadable
 
+	// AcceptIncomplete lets a snapshot that lacks items, since they could not be
+	// read when it was made, take the place of what is there; see [target.Swap].
+	// Default: that is refused with target.ErrNotSwappable.
+	AcceptIncomplete bool
+
 	Progress progress.Func
 }
 

@@ -64,6 +64,10 @@ func (r *Repository) restore(ctx context.Context, id manifest.ID, dst target.Tar
 	}
 	if target.AllOrNothing(w) {
 		opts.OnError = Fail // what is there is better than a part
+		if !snap.Complete && !opts.AcceptIncomplete {
+			return report, errors.Join(fmt.Errorf("%w: the snapshot lacks %d items that could not be read when it was made, and what is there of them would go",
+				target.ErrNotSwappable, snap.Stats.Missing), w.Abort())
+		}
 	}
 	m.SetPhase(progress.Write)
 	x := &restorer{repo: r, snap: snap, out: w, opts: opts, meter: m, pick: pick, report: &report}

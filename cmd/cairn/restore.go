@@ -65,7 +65,7 @@ backed up.`,
 	flags.BoolVar(&mode.remove, "delete", false, "remove what the snapshot does not hold")
 	flags.BoolVar(&mode.dryRun, "dry-run", false, "show what would be done")
 	flags.BoolVar(&mode.noOwner, "no-owner", false, "leave everything to the user who restores")
-	flags.BoolVar(&mode.force, "force", false, "exchange also what other processes have open")
+	flags.BoolVar(&mode.force, "force", false, "exchange also what other processes have open, and for a snapshot that lacks items")
 	return cmd
 }
 
@@ -99,7 +99,7 @@ func (a *app) restore(ctx context.Context, ref string, patterns []string, mode r
 	if err != nil {
 		return err
 	}
-	opts := engine.RestoreOptions{Paths: paths, OnError: engine.Skip, Progress: a.watch()}
+	opts := engine.RestoreOptions{Paths: paths, OnError: engine.Skip, AcceptIncomplete: mode.force, Progress: a.watch()}
 	if mode.exchanges() {
 		mode.old = present(s.Roots)
 	}
@@ -108,7 +108,7 @@ func (a *app) restore(ctx context.Context, ref string, patterns []string, mode r
 		err = closeErr
 	}
 	if err != nil && !errors.Is(err, engine.ErrIncomplete) {
-		return errors.Join(mode.hint(err), to.undo())
+		return errors.Join(mode.hint(s, err), to.undo())
 	}
 	if mode.tar == "-" { // standard output is the archive
 		if err != nil {

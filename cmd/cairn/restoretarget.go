@@ -37,8 +37,10 @@ type restoreMode struct {
 func (m restoreMode) exchanges() bool { return m.inPlace && m.overwrite == "" && !m.dryRun }
 
 // hint adds to the error of a restore what can be done.
-func (m restoreMode) hint(err error) error {
+func (m restoreMode) hint(s manifest.Snapshot, err error) error {
 	switch {
+	case !s.Complete && !m.force && errors.Is(err, target.ErrNotSwappable) && !errors.Is(err, target.ErrInUse):
+		return withHint(err, "--in-place --overwrite=changed writes what it has and removes nothing; --force exchanges all the same")
 	case len(m.vital) > 0 && errors.Is(err, target.ErrNotSwappable) && !errors.Is(err, target.ErrInUse):
 		return withHint(err, "--in-place --overwrite=changed writes what differs and exchanges nothing")
 	case m.exchanges() && errors.Is(err, engine.ErrCorrupt):
