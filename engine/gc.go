@@ -187,6 +187,7 @@ type GCPlan struct {
 	Walked    bool       `json:"walked"`     // the trees of the snapshots were read
 	Partial   GCCount    `json:"partial"`    // packs with dead chunks that stay; Bytes of those chunks
 	Left      GCCount    `json:"left"`       // packs that are rewritten by the next run, for want of MaxRepack
+	Waiting   uint64     `json:"waiting"`    // forgotten snapshots that can be brought back still, see DeleteDelay
 	Unread    uint64     `json:"unread"`     // snapshots whose trees could not be read; nothing they need goes
 	Requests  GCRequests `json:"requests"`   // what Run takes, roughly
 	BytesRead uint64     `json:"bytes_read"` // by Run, roughly
@@ -207,6 +208,9 @@ func (p *GCPlan) String() string {
 	}
 	if p.Spared.Objects > 0 {
 		lines = append(lines, fmt.Sprintf("%d packs, %d bytes, are too young or of a running backup", p.Spared.Objects, p.Spared.Bytes))
+	}
+	if p.Waiting > 0 {
+		lines = append(lines, fmt.Sprintf("%d forgotten snapshots can be brought back still; what only they need stays until then", p.Waiting))
 	}
 	if p.Unread > 0 {
 		lines = append(lines, fmt.Sprintf("%d snapshots could not be read; nothing they need is collected", p.Unread))

@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -65,6 +66,14 @@ func TestGC(t *testing.T) {
 	if report := gc(t, r, engine.GCOptions{}); report.Deletes() != 0 {
 		t.Errorf("a collection within DeleteDelay deleted %d objects", report.Deletes())
 	}
+	waits := func(want uint64) {
+		t.Helper()
+		plan, err := r.PlanGC(t.Context(), engine.GCOptions{})
+		if err != nil || plan.Waiting != want || strings.Contains(plan.String(), "can be brought back") != (want > 0) {
+			t.Errorf("PlanGC = %v, %v: %d snapshots wait for their day, want %d", plan, err, plan.Waiting, want)
+		}
+	}
+	waits(1)
 	if err := r.Undelete(t.Context(), first.ID); err != nil {
 		t.Fatalf("Undelete within DeleteDelay: %v", err)
 	}
@@ -72,6 +81,7 @@ func TestGC(t *testing.T) {
 	forget(t, r, first.ID)
 
 	now = now.Add(25 * time.Hour)
+	waits(0)
 	plan, err := r.PlanGC(t.Context(), engine.GCOptions{})
 	if err != nil {
 		t.Fatal(err)

@@ -133,6 +133,11 @@ func (g *gcPlan) plan(ctx context.Context, plan *GCPlan) error {
 		return err
 	}
 	plan.Sessions = uint64(len(g.ended))
+	for info := range st.Forgotten() {
+		if info.Forgotten > g.purged {
+			plan.Waiting++
+		}
+	}
 	if err := g.planBare(ctx, st, plan); err != nil {
 		return err
 	}

@@ -186,7 +186,7 @@ func TestGCDamaged(t *testing.T) {
 			}
 		}
 	})
-	step := 3
+	step, told := 3, 0
 	if prove() {
 		step = 1
 	}
@@ -201,8 +201,11 @@ func TestGCDamaged(t *testing.T) {
 		disk := storeOf(t, damaged)
 		r := open(t, disk, g.opts)
 		hurt := unreadableOnes(t, r, g.live)
-		gc(t, r, atOnce)
+		met := gc(t, r, atOnce).Damaged
 		after := open(t, disk, g.opts)
+		for _, key := range met {
+			told += recordedOf(t, after, backend.Key(key))
+		}
 		for id, tree := range g.live {
 			if err := tree.holds(t.Context(), after, id); err != nil && !hurt[id] {
 				t.Errorf("snapshot %v: %v", id, err)
@@ -221,6 +224,27 @@ func TestGCDamaged(t *testing.T) {
 			t.Fatalf("with %s damaged", key)
 		}
 	}
+	if told == 0 {
+		t.Error("no collection met damage in what it wanted to rewrite")
+	}
+}
+
+// recordedOf returns how many ranges of blocks of a live pack the log calls
+// damaged, which must not be none.
+func recordedOf(t *testing.T, r *engine.Repository, key backend.Key) (ranges int) {
+	t.Helper()
+	id, err := layout.ParsePack(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = r.Log().View(func(st *log.State) error { // the function returns nil
+		number, live := st.PackNumber(id)
+		if ranges = len(st.DamagedBlocks(number)); live && ranges == 0 {
+			t.Errorf("that %s is damaged was reported, and not recorded", key)
+		}
+		return nil
+	})
+	return ranges
 }
 
 // unreadableOnes returns which snapshots do not restore.

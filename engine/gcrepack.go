@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"slices"
 
+	"github.com/cairn-backup/cairn/backend"
 	"github.com/cairn-backup/cairn/chunk"
 	"github.com/cairn-backup/cairn/chunk/pack"
 	"github.com/cairn-backup/cairn/engine/internal/layout"
@@ -169,18 +170,50 @@ func (x *gcRun) prepare(ctx context.Context, st *log.State, b *batch, t gcTable)
 		}
 	}
 	p.homes = log.RangesOf(homes)
-	err := b.repacker.Copy(ctx, store.Source{Number: t.number, Info: t.info, Table: t.table}, uses)
+	src := store.Source{Number: t.number, Info: t.info, Table: t.table}
+	err := b.repacker.Copy(ctx, src, uses)
+	if errors.Is(err, ErrCorrupt) { // once more, since it will be recorded for ever
+		err = b.repacker.Copy(ctx, src, uses)
+	}
 	if errors.Is(err, ErrCorrupt) {
-		key := string(layout.Pack(t.info.ID))
-		x.repo.opts.Logger.WarnContext(ctx, "a damaged pack is not rewritten", slog.String("pack", key), slog.Any("error", err))
-		x.report.Damaged = append(x.report.Damaged, key)
-		return nil
+		return x.foundDamage(ctx, t, err)
 	}
 	if err != nil {
 		return err
 	}
 	b.packs[t.number] = p
 	return nil
+}
+
+// foundDamage reports a pack that cannot be rewritten, and tells the log which
+// block is damaged, or that all of it is, so that the next backup stores it
+// again. That it cannot tell does not end the collection.
+func (x *gcRun) foundDamage(ctx context.Context, t gcTable, cause error) error {
+	key := string(layout.Pack(t.info.ID))
+	x.repo.opts.Logger.WarnContext(ctx, "a damaged pack is not rewritten", slog.String("pack", key), slog.Any("error", cause))
+	x.report.Damaged = append(x.report.Damaged, key)
+	blocks := wholeBlocks()
+	corrupt, known := errors.AsType[*store.CorruptError](cause)
+	if i := slices.IndexFunc(t.table.Blocks, func(b pack.Block) bool { return known && int64(b.Offset) == corrupt.Offset }); i >= 0 && !missing(cause) {
+		blocks = log.RangesOf([]uint64{uint64(t.table.Blocks[i].Number)})
+	}
+	_, err := x.append(ctx, func(st *log.State) ([]log.Effect, error) {
+		info, live := st.Pack(t.number)
+		fresh := blocks.Subtract(st.DamagedBlocks(t.number))
+		if !live || info.ID != t.info.ID || len(fresh) == 0 {
+			return nil, nil
+		}
+		return []log.Effect{log.Damage{Pack: t.number, Blocks: fresh}}, nil
+	})
+	if err != nil {
+		x.repo.opts.Logger.WarnContext(ctx, "the damage could not be recorded", slog.String("pack", key), slog.Any("error", err))
+	}
+	return context.Cause(ctx)
+}
+
+// missing reports whether err says that an object is not there, or ends early.
+func missing(err error) bool {
+	return errors.Is(err, backend.ErrNotExist) || errors.Is(err, backend.ErrRange)
 }
 
 // home returns another pack that holds a chunk and that this collection leaves

@@ -320,7 +320,8 @@ func packError(key backend.Key, off int64, err error) error {
 const maxPuts = 3
 
 // put puts an object whose name is drawn at random, so that one that is there
-// already is this one. An outcome that stays unknown is ErrUnavailable: nothing
+// already is this one, and durable: that is what ErrExist says (V13), whatever an
+// earlier try came to. That it can be read would not do. An outcome that stays unknown is ErrUnavailable: nothing
 // is visible by the object alone.
 func (s *Store) put(ctx context.Context, key backend.Key, object []byte) error {
 	for tries := 1; ; tries++ {
