@@ -1,6 +1,7 @@
 package engine_test
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -25,6 +26,7 @@ type story struct {
 	t         *testing.T
 	first     string // the source of the first backup
 	second    string // and of the second, of the same data set
+	source    func(dir string) source.Source
 	opts      engine.Options
 	key       engine.Secret // added and removed again
 	done      map[manifest.ID]string
@@ -32,6 +34,7 @@ type story struct {
 	unknown   bool                 // a backup may have been published
 	tagged    manifest.ID          // reported to have the tag
 	committed int
+	stored    uint64 // bytes of content that were new to the last backup
 }
 
 func newStory(t *testing.T, first, second string) *story {
@@ -40,7 +43,7 @@ func newStory(t *testing.T, first, second string) *story {
 		t.Fatal(err)
 	}
 	opts := engine.Tuned(engine.Options{Workers: 2}, small)
-	return &story{t: t, first: first, second: second, opts: opts, key: engine.Identity(id), done: make(map[manifest.ID]string), maybe: make(map[manifest.ID]bool)}
+	return &story{t: t, first: first, second: second, source: renamed, opts: opts, key: engine.Identity(id), done: make(map[manifest.ID]string), maybe: make(map[manifest.ID]bool)}
 }
 
 // run tells the story until an operation fails, and returns its error.
@@ -52,14 +55,14 @@ func (s *story) run(b backend.Backend) (err error) {
 	defer func() { _ = r.Close() }() // a process that crashed does not look
 	var ids []manifest.ID
 	for _, dir := range []string{s.first, s.second} {
-		report, err := r.Backup(s.t.Context(), renamed(dir), engine.BackupOptions{})
+		report, err := r.Backup(s.t.Context(), s.source(dir), engine.BackupOptions{})
 		if err != nil {
 			s.unknown = errors.Is(err, engine.ErrUnknownOutcome)
 			return err
 		}
 		ids = append(ids, report.Snapshot.ID)
 		s.done[report.Snapshot.ID] = dir
-		s.committed++
+		s.committed, s.stored = s.committed+1, report.Snapshot.Stats.New
 	}
 	if err := r.Annotate(s.t.Context(), ids[1], manifest.Annotation{Add: []string{"tag"}}); err != nil {
 		return err
@@ -80,6 +83,24 @@ func (s *story) run(b backend.Backend) (err error) {
 // renamed returns dir as a source that does not tell which directory it is, so
 // that backups of two are of one data set.
 func renamed(dir string) source.Source { return source.FS("data", os.DirFS(dir)) }
+
+// A pagedSource is a source whose files consist of pages.
+type pagedSource struct{ source.Source }
+
+func paged(dir string) source.Source { return pagedSource{renamed(dir)} }
+
+func (p pagedSource) Open(ctx context.Context) (source.View, error) {
+	v, err := p.Source.Open(ctx)
+	return pagedView{v}, err
+}
+
+type pagedView struct{ source.View }
+
+func (v pagedView) Info() source.Info {
+	info := v.View.Info()
+	info.Profile = source.ProfilePage
+	return info
+}
 
 // verify looks at the store as another process would.
 func (s *story) verify(b backend.Backend) {
@@ -129,6 +150,7 @@ func onlyRoot(t testing.TB, r *engine.Repository, snap manifest.Snapshot) string
 func (s *story) finish(b backend.Backend) {
 	s.t.Helper()
 	again := newStory(s.t, s.first, s.second)
+	again.source = s.source
 	again.opts = engine.Settle(s.opts, time.Minute)
 	if err := again.run(b); err != nil {
 		s.t.Fatalf("the second run: %v", err)
@@ -155,12 +177,21 @@ func (s *story) verifyAll(b backend.Backend) {
 	}
 }
 
-// crashEverywhere tells the story with a crash at every step-th write, before
-// and after its effect.
+// crashEverywhere tells the story of a directory, see crashEvery.
 func crashEverywhere(t *testing.T, settled time.Duration, step int, store func(t *testing.T) backend.Backend) {
-	first := write(t, someFiles())
+	crashEvery(t, renamed, settled, step, store)
+}
+
+// crashEvery tells the story with a crash at every step-th write, before and
+// after its effect. It returns how much new content its last backup has.
+func crashEvery(t *testing.T, src func(string) source.Source, settled time.Duration, step int, store func(t *testing.T) backend.Backend) (last uint64) {
+	t.Helper()
+	files := someFiles()
+	first := write(t, files)
 	second := copyDir(t, first)
-	update(t, second, map[string][]byte{"a/one": random(71, 100_000), "new/six": random(72, 80_000), "z": []byte("small")})
+	pages := files["b/three"] // a page of which changes
+	copy(pages[50_000:], "changed")
+	update(t, second, map[string][]byte{"a/one": random(71, 100_000), "new/six": random(72, 80_000), "z": []byte("small"), "b/three": pages})
 	if err := os.RemoveAll(filepath.Join(second, "b", "c", "four")); err != nil {
 		t.Fatal(err)
 	}
@@ -169,7 +200,7 @@ func crashEverywhere(t *testing.T, settled time.Duration, step int, store func(t
 		points, slow := 0, 0
 		for n := 0; ; n += step {
 			s := newStory(t, first, second)
-			s.opts = engine.Settle(s.opts, settled)
+			s.source, s.opts = src, engine.Settle(s.opts, settled)
 			if n/step%2 == 1 {
 				s.opts.CacheDir = filepath.Join(t.TempDir(), "cache")
 			}
@@ -186,6 +217,7 @@ func crashEverywhere(t *testing.T, settled time.Duration, step int, store func(t
 					t.Fatalf("without a crash: %v", err)
 				}
 				s.verify(disk)
+				last = s.stored
 				break
 			}
 			points++
@@ -202,11 +234,26 @@ func crashEverywhere(t *testing.T, settled time.Duration, step int, store func(t
 			t.Errorf("only %d crashes were tried", points)
 		}
 	}
+	return last
 }
 
 func TestCrash(t *testing.T) {
 	t.Parallel()
 	crashEverywhere(t, 200*time.Millisecond, 1, func(*testing.T) backend.Backend { return mem.New() })
+}
+
+// TestCrashPages is as TestCrash for files of pages, of which the second backup
+// stores patches.
+func TestCrashPages(t *testing.T) {
+	t.Parallel()
+	step := 3
+	if prove() {
+		step = 1
+	}
+	last := crashEvery(t, paged, 200*time.Millisecond, step, func(*testing.T) backend.Backend { return mem.New() })
+	if written := uint64(100_000 + 80_000); last == 0 || last > written+8<<10 {
+		t.Errorf("the second backup has %d bytes of new content, want those of two files and a page", last)
+	}
 }
 
 func TestCrashLocal(t *testing.T) {
