@@ -210,7 +210,7 @@ func (p *GCPlan) String() string {
 		lines = append(lines, fmt.Sprintf("%d packs, %d bytes, are too young or of a running backup", p.Spared.Objects, p.Spared.Bytes))
 	}
 	if p.Waiting > 0 {
-		lines = append(lines, fmt.Sprintf("%d forgotten snapshots can be brought back still; what only they need stays until then", p.Waiting))
+		lines = append(lines, fmt.Sprintf("%d forgotten snapshots can be brought back still; what nothing else needs stays until then", p.Waiting))
 	}
 	if p.Unread > 0 {
 		lines = append(lines, fmt.Sprintf("%d snapshots could not be read; nothing they need is collected", p.Unread))

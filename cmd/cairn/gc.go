@@ -192,7 +192,7 @@ func (a *app) gcPlan(plan *engine.GCPlan) error {
 		a.out.note("note: %s (%s) would go, but are too young or of a running backup", plural(n, "pack", "packs"), size(plan.Spared.Bytes))
 	}
 	if n := plan.Waiting; n > 0 {
-		a.out.note("note: %s can be brought back still, and what only they need stays: --keep-deleted says for how long", plural(n, "deleted snapshot", "deleted snapshots"))
+		a.out.note("note: %s can be brought back still, and what nothing else needs stays: --keep-deleted says for how long", plural(n, "deleted snapshot", "deleted snapshots"))
 	}
 	if n := plan.Unread; n > 0 {
 		a.out.complain("%s could not be read: nothing that they need is collected; cairn check shows the damage", plural(n, "snapshot", "snapshots"))
