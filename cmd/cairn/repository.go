@@ -33,6 +33,21 @@ func (a *app) open(ctx context.Context, how access) (*engine.Repository, locatio
 	return r, l, err
 }
 
+// secretFor returns what opens the repository at l: what was given, or the key file of
+// the default repository.
+func (a *app) secretFor(ctx context.Context, l location) (engine.Secret, error) {
+	s, err := a.secretSource()
+	if err != nil {
+		return nil, err
+	}
+	if s.given() == 0 && !l.chosen {
+		if s.keyFile, err = a.defaultKeyFile(); err != nil {
+			return nil, err
+		}
+	}
+	return a.secret(ctx, s, asking{what: "passphrase"})
+}
+
 // openAt opens the repository at l.
 func (a *app) openAt(ctx context.Context, l location, how access) (*engine.Repository, error) {
 	compression, err := a.compression()
@@ -43,16 +58,7 @@ func (a *app) openAt(ctx context.Context, l location, how access) (*engine.Repos
 	if err := missing(l); err != nil {
 		return nil, err
 	}
-	s, err := a.secretSource()
-	if err != nil {
-		return nil, err
-	}
-	if s.given() == 0 && !l.chosen {
-		if s.keyFile, err = a.defaultKeyFile(); err != nil {
-			return nil, err
-		}
-	}
-	secret, err := a.secret(ctx, s, asking{what: "passphrase"})
+	secret, err := a.secretFor(ctx, l)
 	if err != nil {
 		return nil, err
 	}

@@ -43,16 +43,7 @@ func (a *app) newRepositories(ctx context.Context, data *servedData, logger *slo
 	if _, err := a.makeDefault(ctx, l, []string{data.path}); err != nil {
 		return nil, err
 	}
-	s, err := a.secretSource()
-	if err != nil {
-		return nil, err
-	}
-	if s.given() == 0 && !l.chosen {
-		if s.keyFile, err = a.defaultKeyFile(); err != nil {
-			return nil, err
-		}
-	}
-	secret, err := a.secret(ctx, s, asking{what: "passphrase"})
+	secret, err := a.secretFor(ctx, l)
 	if err != nil {
 		return nil, err
 	}
