@@ -99,10 +99,11 @@ func (a *app) restore(ctx context.Context, ref string, patterns []string, mode r
 	if err != nil {
 		return err
 	}
-	opts := engine.RestoreOptions{Paths: paths, OnError: engine.Skip, AcceptIncomplete: mode.force, Progress: a.watch()}
 	if mode.exchanges() {
 		mode.old = present(s.Roots)
 	}
+	accept := mode.force || len(mode.old) == 0 // where nothing is, nothing goes
+	opts := engine.RestoreOptions{Paths: paths, OnError: engine.Skip, AcceptIncomplete: accept, Progress: a.watch()}
 	report, err := repo.Restore(ctx, s.ID, to.target, opts)
 	if closeErr := to.close(); closeErr != nil && err == nil {
 		err = closeErr
