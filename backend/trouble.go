@@ -24,6 +24,7 @@ const (
 	Archived      Cause = "archived"          // ErrUnavailable: an object was moved to cold storage
 	Immutable     Cause = "immutable"         // ErrUnauthorized: a lock or hold keeps an object from being deleted
 	Misconfigured Cause = "not set up for us" // ErrUnsupported: the store, as it is set up, cannot be used
+	Undurable     Cause = "not made durable"  // none: a disk lost what was written, and will not say so again
 )
 
 // A TroubleError says what about a store, its settings or the way there keeps a
@@ -50,9 +51,9 @@ func (e *TroubleError) Error() string {
 func (e *TroubleError) Unwrap() error { return e.Err }
 
 // Is reports whether target is the sentinel that stands for the cause.
-func (e *TroubleError) Is(target error) bool { return target == e.Kind() }
+func (e *TroubleError) Is(target error) bool { return target != nil && target == e.Kind() }
 
-// Kind returns the sentinel that stands for the cause.
+// Kind returns the sentinel that stands for the cause, or nil if none does.
 func (e *TroubleError) Kind() error {
 	switch e.Cause {
 	case WrongKey, Expired, NoCredentials, ClockSkew, Denied, Untrusted, Immutable:
@@ -61,6 +62,8 @@ func (e *TroubleError) Kind() error {
 		return ErrNotExist
 	case Misconfigured:
 		return ErrUnsupported
+	case Undurable:
+		return nil
 	default:
 		return ErrUnavailable
 	}

@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/cairn-backup/cairn/backend"
+	"github.com/cairn-backup/cairn/backend/retry"
 )
 
 var errPowerCut = errors.New("power cut")
@@ -286,6 +287,9 @@ func TestFailedDirectorySyncIsFinal(t *testing.T) {
 				err := b.Put(t.Context(), key, content(key))
 				if !errors.Is(err, syscall.EIO) || errors.Is(err, backend.ErrExist) {
 					t.Errorf("Put(%s) after that = %v, want the EIO again", key, err)
+				}
+				if trouble, ok := errors.AsType[*backend.TroubleError](err); !ok || trouble.Cause != backend.Undurable || retry.Transient(err) {
+					t.Errorf("Put(%s) after that = %v: one would try again", key, err)
 				}
 			}
 			if got := names(t, d, "log"); len(got) != 1 {

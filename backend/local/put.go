@@ -229,7 +229,7 @@ func fill(ctx context.Context, f tempFile, data []byte) error {
 		return err
 	}
 	if err := f.Sync(); err != nil {
-		return &syncError{err}
+		return undurable(&syncError{err})
 	}
 	return backend.Ended(ctx) // the last moment to turn back
 }
@@ -273,6 +273,16 @@ type syncError struct{ err error }
 func (e *syncError) Error() string { return "fsync: " + e.err.Error() }
 func (e *syncError) Unwrap() error { return e.err }
 
+// undurable tells whoever would try again that it is of no use, and a person
+// what to look at.
+func undurable(err *syncError) error {
+	advice := "look at the disk and at what the system logged about it, then run it again"
+	if isNoSpace(err) {
+		advice = "free some space, then run it again"
+	}
+	return &backend.TroubleError{Cause: backend.Undurable, Advice: advice, Err: err}
+}
+
 // sync runs do, which fsyncs name, unless that has failed before.
 func (b *Backend) sync(name string, do func(string) error) error {
 	if err := b.hasFailed(name); err != nil {
@@ -282,7 +292,8 @@ func (b *Backend) sync(name string, do func(string) error) error {
 		do = func(string) error { return nil }
 	}
 	err := do(name)
-	if _, lost := errors.AsType[*syncError](err); lost {
+	if failed, ok := errors.AsType[*syncError](err); ok {
+		err = undurable(failed)
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		b.failed[name] = err

@@ -176,12 +176,7 @@ func (f *faulty) rounds(r *rand.Rand, counts map[string]map[string]int) []faultR
 	for op := range f.operations() {
 		for _, fault := range sysFaults {
 			n := counts[op][fault.call]
-			most := 12
-			if fault.call == "fsync" && op != "restore" {
-				// Where the sync of a record fails its outcome is sought for two minutes.
-				most = scale(0, 0, 2)
-			}
-			for _, at := range r.Perm(n)[:min(n, most)] {
+			for _, at := range r.Perm(n)[:min(n, 12)] {
 				// A store that has no descriptors left is tried again for a minute.
 				stays := fault.errno != "EMFILE" && r.IntN(2) == 0
 				rounds = append(rounds, faultRound{op, fault, at + 1, stays})

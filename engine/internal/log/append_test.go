@@ -544,6 +544,38 @@ func TestReadOnly(t *testing.T) {
 	}
 }
 
+// A disk that lost what was written does not get it back by waiting. What is not
+// known then is said at once, and so is that nothing was stored.
+func TestUndurableIsNotWaitedFor(t *testing.T) {
+	lost := &backend.TroubleError{Cause: backend.Undurable, Err: errors.New("fsync: input/output error")}
+	for _, tc := range []struct {
+		name    string
+		rule    fault.Rule
+		unknown bool
+	}{
+		{"stored", fault.Rule{LostReply: fmt.Errorf("%w: %w", backend.ErrUnknownOutcome, lost)}, true},
+		{"refused", fault.Rule{Err: lost}, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			r := newRig()
+			faults := fault.New(r.mem)
+			tc.rule.Op, tc.rule.Prefix = fault.Put, layout.Records
+			faults.Add(tc.rule)
+			l := r.open(t, r.on(faults), func(o *Options) { o.Settle = time.Hour })
+			_, err := l.Append(t.Context(), fixed(newSnapshot()))
+			if trouble, ok := errors.AsType[*backend.TroubleError](err); !ok || trouble.Cause != backend.Undurable {
+				t.Fatalf("Append = %v, want that it is not durable", err)
+			}
+			if got := errors.Is(err, ErrUnknownOutcome); got != tc.unknown {
+				t.Errorf("Append = %v: unknown is %v, want %v", err, got, tc.unknown)
+			}
+			if got := len(objects(t, r, layout.Records)); (got > 0) != tc.unknown {
+				t.Errorf("%d records are stored", got)
+			}
+		})
+	}
+}
+
 func TestCancel(t *testing.T) {
 	r := newRig()
 	faults := fault.New(r.mem)

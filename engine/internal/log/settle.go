@@ -15,7 +15,7 @@ import (
 // record is not stored and never will be.
 //
 // The end of ctx is no answer, so it does not end the search; only Options.Settle
-// does. But if every answer so far says that nothing was stored, there is
+// does, and a disk that has lost what was written. But if every answer so far says that nothing was stored, there is
 // nothing to find out, and the end of ctx counts.
 func (l *Log) settle(ctx context.Context, a *attempt) (*fetched, error) {
 	deadline, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.opts.Settle)
@@ -38,8 +38,11 @@ func (l *Log) settle(ctx context.Context, a *attempt) (*fetched, error) {
 		sent = sent || known || !harmless(err)
 		// Taken, but not to be read: it may be ours.
 		nothing := !sent && !errors.Is(err, backend.ErrExist)
-		if nothing && (final(err) || ctx.Err() != nil) {
+		switch {
+		case nothing && (final(err) || ctx.Err() != nil):
 			return nil, errors.Join(err, backend.Ended(ctx))
+		case !nothing && undurable(err):
+			return nil, fmt.Errorf("put %s: %w: %w", a.key, ErrUnknownOutcome, err)
 		}
 		if wait(deadline, backoff(tries)) != nil {
 			if nothing {
@@ -88,6 +91,9 @@ func final(err error) bool {
 	if errors.Is(err, backend.ErrUnknownOutcome) {
 		return false
 	}
+	if undurable(err) {
+		return true
+	}
 	for _, kind := range []error{
 		backend.ErrNoSpace, backend.ErrReadOnly, backend.ErrUnauthorized, backend.ErrInvalidKey, backend.ErrUnsupported,
 	} {
@@ -96,6 +102,14 @@ func final(err error) bool {
 		}
 	}
 	return false
+}
+
+// undurable reports whether the disk has lost what was written (V13). It stays so
+// for this process, so that to wait finds out nothing: the record may be seen, and
+// whether a power cut takes it away only the next one to read the log can tell.
+func undurable(err error) bool {
+	trouble, ok := errors.AsType[*backend.TroubleError](err)
+	return ok && trouble.Cause == backend.Undurable
 }
 
 // backoff grows from 50 ms to 5 s.
