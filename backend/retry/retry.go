@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"math"
 	"sync/atomic"
 	"time"
 
@@ -27,7 +28,7 @@ import (
 // the default.
 type Policy struct {
 	// Tries is how often a call is sent at most, the first time included; 1
-	// tries nothing again. Default: 30, which the budget ends first.
+	// tries nothing again. Default: as often as the budget allows.
 	Tries int
 	// First is the mean pause after the first failure; each later one is twice as
 	// long, half of it at random. Default: 200 ms.
@@ -51,7 +52,7 @@ func (p Policy) withDefaults() Policy {
 		}
 	}
 	if p.Tries <= 0 {
-		p.Tries = 30
+		p.Tries = math.MaxInt
 	}
 	set(&p.First, 200*time.Millisecond)
 	set(&p.Longest, 20*time.Second)

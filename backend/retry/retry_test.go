@@ -124,6 +124,7 @@ func TestBudget(t *testing.T) {
 		if n := r.Retries(); n < 12 || n > 29 {
 			t.Errorf("%d retries in 5 minutes", n)
 		}
+
 		start = time.Now()
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Second)
 		defer cancel()
@@ -133,6 +134,18 @@ func TestBudget(t *testing.T) {
 		}
 		if took := time.Since(start); took != 100*time.Second {
 			t.Errorf("Stat, cut off took %v", took)
+		}
+
+		// Short pauses do not end it sooner.
+		brisk := retry.New(fault.New(mem.New(), fault.Rule{From: 2, Err: backend.ErrUnavailable}),
+			retry.Policy{First: time.Millisecond, Longest: 100 * time.Millisecond, Budget: time.Minute})
+		_, _ = brisk.Stat(t.Context(), "key") // answered
+		start = time.Now()
+		if _, err := brisk.Stat(t.Context(), "key"); !errors.Is(err, backend.ErrUnavailable) {
+			t.Errorf("Stat = %v, want ErrUnavailable", err)
+		}
+		if took := time.Since(start); took < 59*time.Second {
+			t.Errorf("with short pauses it gave up after %v, want a minute", took)
 		}
 	})
 }
