@@ -64,7 +64,8 @@ func TestMachines(t *testing.T) {
 				direct.restores(id, want)
 			}
 			direct.check()
-			t.Logf("%d backups were told, %d processes killed, %d snapshots left", len(fleet.trees), fleet.killed, len(left))
+			t.Logf("%d backups were told, %d processes killed, %d did not reach the store and were repeated, %d snapshots left",
+				len(fleet.trees), fleet.killed, fleet.again, len(left))
 			if len(left) < 6 {
 				t.Errorf("%d snapshots are left of 6 machines", len(left))
 			}
@@ -77,6 +78,7 @@ type fleet struct {
 	mu     sync.Mutex // guards all
 	trees  map[string]tree
 	killed int
+	again  int // that a process did not reach the store, and was started again
 }
 
 // A machine is one that backs up its own source.
@@ -95,6 +97,20 @@ func (m *machine) round(t *testing.T, round int) {
 			t.Errorf("machine %d, round %d: %v", m.number, round, r)
 		}
 	}
+	// Who starts while the link is away for longer than the twenty seconds in
+	// which a store has to answer first (retry.Policy.Contact) fails, cleanly, and
+	// starts again, as a timer would do it.
+	run := func(args ...string) result {
+		for range 20 {
+			if r := m.p.run(args...); r.code == 0 || linkAway() < 20*time.Second || !strings.Contains(r.stderr, "unreachable") {
+				return r
+			}
+			m.fleet.mu.Lock()
+			m.fleet.again++
+			m.fleet.mu.Unlock()
+		}
+		return m.p.run(args...)
+	}
 	path := filepath.Join(m.source, fmt.Sprintf("new%d", round))
 	if err := os.WriteFile(path, []byte(strings.Repeat(fmt.Sprint(m.number, round), 30_000)), 0o600); err != nil {
 		t.Error(err)
@@ -112,14 +128,14 @@ func (m *machine) round(t *testing.T, round int) {
 			m.tell(t, r)
 		}
 	}
-	r := m.p.run("backup", "--json", m.source)
+	r := run("backup", "--json", m.source)
 	fail(r)
 	if t.Failed() {
 		return
 	}
 	id := m.tell(t, r)
 	dir := m.p.at(fmt.Sprintf("back%d-%d", m.number, round))
-	fail(m.p.run("restore", id, "--target", dir))
+	fail(run("restore", id, "--target", dir))
 	if t.Failed() {
 		return
 	}
@@ -129,9 +145,9 @@ func (m *machine) round(t *testing.T, round int) {
 	if got := readTree(t, dir); !want.equal(got) {
 		t.Errorf("machine %d, round %d: the restore differs", m.number, round)
 	}
-	fail(m.p.run("forget", "--keep-last", "2"))
+	fail(run("forget", "--keep-last", "2"))
 	if m.number%3 == 0 {
-		fail(m.p.run("gc", "--keep-deleted", "0", "--dead-share", "1%"))
+		fail(run("gc", "--keep-deleted", "0", "--dead-share", "1%"))
 	}
 }
 
@@ -143,6 +159,11 @@ func (m *machine) tell(t *testing.T, r result) string {
 	defer m.fleet.mu.Unlock()
 	m.fleet.trees[id] = maps.Clone(tr)
 	return id
+}
+
+// linkAway is for how long the link of badNetwork goes away.
+func linkAway() time.Duration {
+	return scale(200*time.Millisecond, 500*time.Millisecond, 30*time.Second)
 }
 
 // badNetwork puts a bad network in front of a server, which also goes away for a
@@ -160,12 +181,12 @@ func badNetwork(t *testing.T, upstream string) string {
 			select {
 			case <-stop:
 				return
-			case <-time.After(4 * time.Second):
+			case <-time.After(max(4*time.Second, linkAway())):
 				proxy.Away()
 			}
 			select {
 			case <-stop:
-			case <-time.After(scale(200*time.Millisecond, 500*time.Millisecond, 30*time.Second)):
+			case <-time.After(linkAway()):
 			}
 			proxy.Back()
 		}
