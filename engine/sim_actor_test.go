@@ -134,9 +134,12 @@ func (d *simData) backup(ctx context.Context, a *simActor, i int) {
 	m := a.w.model
 	a.w.baton.Lock()
 	b := m.begin(fmt.Sprintf("%s-%d", a.name, i), d.name, d.tree)
+	// No two begin at the same moment: of those a policy takes the one with the
+	// larger ID to be newer, and IDs are drawn anew in each run of a seed.
+	start := time.Now().Add(time.Duration(a.w.step))
 	a.w.baton.Unlock()
 	src := &simSource{name: d.name, tree: d.tree, think: a.proc.think}
-	opts := engine.BackupOptions{Host: "h", User: "u", Tags: []string{b.tag}, Reread: a.rng.IntN(8) == 0}
+	opts := engine.BackupOptions{Host: "h", User: "u", Tags: []string{b.tag}, Reread: a.rng.IntN(8) == 0, Time: start}
 	report, err := a.repo.Backup(ctx, src, opts)
 	a.w.baton.Lock()
 	defer a.w.baton.Unlock()
