@@ -72,11 +72,11 @@ func Record(n uint64) backend.Key {
 	return Records + number(n)
 }
 
-// RecordBlock returns the prefix of the keys of the 1,000 records, n among
-// them, whose numbers differ only in the last three digits.
-func RecordBlock(n uint64) backend.Key {
+// RecordBlock returns the prefix of the keys of the records, n among them, whose
+// numbers differ only in so many of the last digits.
+func RecordBlock(n uint64, last int) backend.Key {
 	key := Record(n)
-	return key[:len(key)-3]
+	return key[:len(key)-last]
 }
 
 // A CheckpointName says what a checkpoint's key says.

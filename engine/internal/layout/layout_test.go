@@ -22,7 +22,8 @@ func TestKeys(t *testing.T) {
 		{layout.Segment(id), "index/ab0102030405060708090a0b0c0d0eff"},
 		{layout.Record(1), "log/00000000000000000001"},
 		{layout.Record(math.MaxUint64), "log/18446744073709551615"},
-		{layout.RecordBlock(12345), "log/00000000000000012"},
+		{layout.RecordBlock(12345, 3), "log/00000000000000012"},
+		{layout.RecordBlock(12345, 4), "log/0000000000000001"},
 		{layout.Checkpoint(256, hash), "checkpoints/00000000000000000256-ab0000000000000000000000000000ff"},
 		{layout.CheckpointName{N: 7, Repaired: true}.Key(), "checkpoints/00000000000000000007-00000000000000000000000000000000-repaired"},
 	} {

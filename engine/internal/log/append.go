@@ -70,7 +70,7 @@ func (l *Log) append(ctx context.Context, build func(s *State) ([]Effect, error)
 	var nonce [16]byte
 	_, _ = rand.Read(nonce[:]) // never returns an error, by its contract since Go 1.24
 	if !l.listed {
-		if err := l.checkWhole(ctx); err != nil {
+		if err := l.checkWhole(ctx, listing{}); err != nil {
 			return Position{}, err
 		}
 	}

@@ -181,9 +181,13 @@ func (l *Log) openCold(ctx context.Context) (from uint64, err error) {
 		return 0, err
 	}
 	from = l.state.pos.N
-	err = l.advance(ctx)
+	known, err := l.list(ctx, from+1)
+	if err != nil {
+		return from, err
+	}
+	err = l.advanceTo(ctx, known.top)
 	if err == nil {
-		err = l.checkWhole(ctx)
+		err = l.checkWhole(ctx, known)
 	}
 	if err != nil && !isProblem(err) {
 		return from, err
@@ -230,12 +234,17 @@ func (l *Log) unlock() { <-l.op }
 
 // Refresh reads every record behind the head known so far. If it finds that
 // something is wrong with the log it returns the Problem, and the State stays
-// at the last good record.
+// at the last good record. Right after Open it does not fetch the head's record
+// again, since Open did: it asks for the one behind it.
 func (l *Log) Refresh(ctx context.Context) error {
-	if err := l.lockAnew(ctx); err != nil {
+	if err := l.lock(ctx); err != nil {
 		return err
 	}
 	defer l.unlock()
+	if l.openedAt.IsZero() || time.Since(l.openedAt) >= justOpened {
+		l.confirmed = Position{}
+	}
+	l.openedAt = time.Time{}
 	if err := l.Problem(); err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/cairn-backup/cairn/backend"
 	"github.com/cairn-backup/cairn/backend/fault"
+	"github.com/cairn-backup/cairn/backend/meter"
 	"github.com/cairn-backup/cairn/chunk/seal"
 	"github.com/cairn-backup/cairn/engine/internal/layout"
 )
@@ -318,6 +319,59 @@ func TestHoleBeforeTheFirstAppend(t *testing.T) {
 	}
 	if slices.Contains(objects(t, r, ""), layout.Record(5)) || !errors.Is(l.Problem(), ErrLogHole) {
 		t.Errorf("Problem = %v", l.Problem())
+	}
+}
+
+// A hole wider than what is fetched at a time shows by what the store lists, which
+// Open asks for before it reads.
+func TestWideHole(t *testing.T) {
+	r := long(t, 120)
+	for n := uint64(50); n < 120; n++ {
+		remove(t, r, n)
+	}
+	var hole *HoleError
+	if err := r.openAny(t).Problem(); !errors.As(err, &hole) || hole.N != 50 || hole.Above != 120 {
+		t.Errorf("Problem = %v", err)
+	}
+}
+
+// TestListAround: a listing shows whatever lies in the thousand around a record
+// and in the next, and takes one request where the log is short.
+func TestListAround(t *testing.T) {
+	for n, requests := range map[uint64]int64{1: 1, 999: 1, 1000: 2, 5500: 2, 9999: 2, 10_000: 1, 10_999: 1, 11_000: 2} {
+		r := newRig()
+		store := meter.New(r.mem)
+		r.opts.Backend = store
+		top := n - n%1000 + 1999
+		for _, m := range []uint64{n, top} {
+			if err := r.mem.Put(t.Context(), layout.Record(m), []byte("x")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got, err := newLog(r.opts.withDefaults()).list(t.Context(), n)
+		if err != nil || got.top != top || got.first > n || got.end <= top || store.Counts().Requests() != requests {
+			t.Errorf("list(%d) = %+v, %v by %d requests, want the top %d by %d", n, got, err, store.Counts().Requests(), top, requests)
+		}
+	}
+}
+
+// Right after Open a Refresh asks for the next record alone, and the second one
+// looks whether the last is there, too.
+func TestRefreshAfterOpen(t *testing.T) {
+	r, _ := filled(t, 4)
+	store := meter.New(r.mem)
+	l, other := r.open(t, r.on(store)), r.open(t)
+	backUp(t, other, 1)
+	for _, want := range []int64{3, 2} { // the new one, and two behind it; the last, and one behind it
+		before := store.Counts().Requests()
+		err := l.Refresh(t.Context())
+		if n := store.Counts().Requests() - before; err != nil || l.Head() != other.Head() || n != want {
+			t.Errorf("Refresh = %v at %d by %d requests, want %d", err, l.Head().N, n, want)
+		}
+	}
+	remove(t, r, 5)
+	if err := l.Refresh(t.Context()); !errors.Is(err, ErrRolledBack) {
+		t.Errorf("Refresh of a log that was rolled back = %v", err)
 	}
 }
 

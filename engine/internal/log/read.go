@@ -67,14 +67,24 @@ func (l *Log) fetchMany(ctx context.Context, first uint64, count int) ([]fetched
 // folds what it finds. At first it fetches the head's own record again: only
 // then is "no such object" behind it the end of the log (R6), and only then
 // may something be appended (R1).
-func (l *Log) advance(ctx context.Context) error {
+func (l *Log) advance(ctx context.Context) error { return l.advanceTo(ctx, 0) }
+
+// advanceTo is as advance, where the store has listed records up to listed: it
+// asks for those and the one behind them, and guesses only beyond that.
+func (l *Log) advanceTo(ctx context.Context, listed uint64) error {
 	damaged, err := l.confirm(ctx)
 	if err != nil {
 		return err
 	}
-	for width := 1; ; width = min(2*width, maxAhead) {
+	for width := 1; ; {
 		head := l.Head()
-		found, err := l.fetchMany(ctx, head.N+1, width)
+		count := width
+		if head.N < listed {
+			count = int(min(listed-head.N+1, maxAhead)) //nolint:gosec // at most maxAhead
+		} else {
+			width = min(2*width, maxAhead)
+		}
+		found, err := l.fetchMany(ctx, head.N+1, count)
 		if err != nil {
 			return err
 		}
@@ -226,23 +236,28 @@ func (l *Log) knownFeatures(s *State) error {
 	return nil
 }
 
-// checkWhole looks whether anything lies above the head: it lists the records
-// around it, and takes the word of checkpoints of later records (R6).
-func (l *Log) checkWhole(ctx context.Context) error {
+// checkWhole looks whether anything lies above the head, by what the store lists
+// around it, and takes the word of checkpoints of later records (R6). known is a
+// listing that was made before the log was read, if there is one: whoever appends
+// has read the record before his own, so that what came since then lies behind
+// what was read, and what was listed must have been met on the way.
+func (l *Log) checkWhole(ctx context.Context, known listing) error {
 	for {
 		head := l.Head()
-		above, err := l.highest(ctx, head.N+1)
-		if err != nil {
-			return err
+		if around := aroundOf(head.N + 1); known.first > head.N+1 || known.end < around.end {
+			var err error
+			if known, err = l.list(ctx, head.N+1); err != nil {
+				return err
+			}
 		}
-		if above <= head.N {
+		if known.top <= head.N {
 			break
 		}
 		if err := l.advance(ctx); err != nil {
 			return err
 		}
 		if l.Head() == head {
-			return &HoleError{N: head.N + 1, Above: above}
+			return &HoleError{N: head.N + 1, Above: known.top}
 		}
 	}
 	l.listed = true
@@ -256,22 +271,40 @@ func (l *Log) checkWhole(ctx context.Context) error {
 	return nil
 }
 
-// highest returns the highest record in the thousand around n and the next
-// thousand, or 0.
-func (l *Log) highest(ctx context.Context, n uint64) (uint64, error) {
-	var top uint64
-	for _, block := range []uint64{n, n + 1000} {
-		for info, err := range l.opts.Backend.List(ctx, layout.RecordBlock(block)) {
+// A listing is what the store lists of a part of the log: the records from first
+// on and before end. top is the highest one that is there, 0 if there is none.
+type listing struct{ first, end, top uint64 }
+
+// aroundOf returns the part of the log that is listed to see what lies around n,
+// and above it: the thousand around n and the next one at least.
+func aroundOf(n uint64) listing {
+	first := n - n%1000
+	return listing{first: first, end: first + 2000}
+}
+
+// list lists the log around n. Where a thousand or less lie below n in its ten
+// thousand, all of that is listed: by one request mostly, since a thousand keys
+// are what S3 answers at a time, and what is listed above n is not there if all
+// is well.
+func (l *Log) list(ctx context.Context, n uint64) (listing, error) {
+	around := aroundOf(n)
+	prefixes := []backend.Key{layout.RecordBlock(n, 3), layout.RecordBlock(n+1000, 3)}
+	if n%10_000 < 1000 {
+		around.end = around.first + 10_000
+		prefixes = []backend.Key{layout.RecordBlock(n, 4)}
+	}
+	for _, prefix := range prefixes {
+		for info, err := range l.opts.Backend.List(ctx, prefix) {
 			if err != nil {
-				return 0, err
+				return listing{}, err
 			}
 			// What is no record's key is not ours to judge.
 			if m, err := layout.ParseRecord(info.Key); err == nil {
-				top = max(top, m)
+				around.top = max(around.top, m)
 			}
 		}
 	}
-	return top, nil
+	return around, nil
 }
 
 // void reports whether a repair has declared that checkpoint void.
