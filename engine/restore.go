@@ -70,7 +70,7 @@ func (r *Repository) restore(ctx context.Context, id manifest.ID, dst target.Tar
 		}
 	}
 	m.SetPhase(progress.Write)
-	x := &restorer{repo: r, snap: snap, out: w, opts: opts, meter: m, pick: pick, report: &report}
+	x := &restorer{repo: r, snap: snap, tree: r.treeFor(pick), out: w, opts: opts, meter: m, pick: pick, report: &report}
 	x.update, _ = w.(target.Updater)
 	if _, ok := w.(target.Sequential); ok {
 		x.seq = new(sequence)
@@ -98,6 +98,15 @@ func (r *Repository) restore(ctx context.Context, id manifest.ID, dst target.Tar
 		return report, fmt.Errorf("%w: %d", ErrIncomplete, len(report.Problems))
 	}
 	return report, nil
+}
+
+// treeFor returns what reads the pages of a tree of which pick takes a part, or
+// all.
+func (r *Repository) treeFor(pick *picker) manifest.Getter {
+	if pick.all() {
+		return r.store.Walk()
+	}
+	return r.store
 }
 
 // sparing returns dst so that it does not take away the repository, which may lie
@@ -149,7 +158,7 @@ func (x *restorer) run(ctx context.Context) error {
 // itself, everything else an entry in it.
 func (x *restorer) roots(ctx context.Context) error {
 	single := len(x.snap.Roots) == 1
-	for n, err := range manifest.ReadDir(ctx, x.repo.store, x.snap.Tree) {
+	for n, err := range manifest.ReadDir(ctx, x.tree, x.snap.Tree) {
 		if err != nil {
 			return err
 		}
@@ -240,7 +249,7 @@ func (x *restorer) makeAbove(ctx context.Context) error {
 }
 
 func (x *restorer) below(ctx context.Context, path string, tree chunk.ID) error {
-	for n, err := range manifest.ReadDir(ctx, x.repo.store, tree) {
+	for n, err := range manifest.ReadDir(ctx, x.tree, tree) {
 		if err != nil {
 			return x.failed(ctx, path, progress.Damaged, err)
 		}

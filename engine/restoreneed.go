@@ -71,7 +71,7 @@ func (r *Repository) entries(ctx context.Context, snap manifest.Snapshot, paths 
 			return
 		}
 		links := make(map[uint64]bool)
-		err = manifest.Walk(ctx, r.store, snap.Tree, func(path string, n manifest.Node) error {
+		err = manifest.Walk(ctx, r.treeFor(pick), snap.Tree, func(path string, n manifest.Node) error {
 			if top, rest, below := strings.Cut(path, "/"); len(snap.Roots) == 1 && (below || n.Kind == manifest.Dir && top == path) {
 				path = rest // a single directory becomes the target itself
 			}

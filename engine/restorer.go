@@ -40,6 +40,7 @@ const (
 type restorer struct {
 	repo     *Repository
 	snap     manifest.Snapshot
+	tree     manifest.Getter // of its pages
 	out      target.Writer
 	update   target.Updater // out, if it is over what was there before
 	opts     RestoreOptions
@@ -117,7 +118,7 @@ func (x *restorer) planFile(ctx context.Context, f *outFile) error {
 	x.report.Bytes += n.Size
 	f.todo.Store(1)
 	planned := 0
-	for e, err := range manifest.PatchedExtents(ctx, x.repo.store, n.Content, 0) {
+	for e, err := range manifest.PatchedExtents(ctx, x.tree, n.Content, 0) {
 		if err != nil {
 			return x.abandon(ctx, f, progress.Damaged, err)
 		}

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/cairn-backup/cairn/backend"
+	"github.com/cairn-backup/cairn/chunk"
 	"github.com/cairn-backup/cairn/chunk/pack"
 	"github.com/cairn-backup/cairn/chunk/seal"
 	"github.com/cairn-backup/cairn/engine/internal/blockcache"
@@ -18,8 +19,10 @@ const (
 	// Parts begin at multiples of it, and are longer by about a block.
 	aheadSize = 2 << 20
 	aheadMore = 256 << 10
-	// aheadReads is how many of them are kept.
-	aheadReads = 4
+	// aheadBytes is how much of what was read so is kept, and aheadParts how many
+	// parts are remembered to have been read.
+	aheadBytes = 4 * (aheadSize + aheadMore)
+	aheadParts = 1024
 	// farPublish is how many bytes may wait to be recorded, at least, in a store
 	// that is far: each record costs two requests.
 	farPublish = 32 << 20
@@ -29,8 +32,23 @@ const (
 // at what it is.
 type aheadRead struct {
 	pack pack.ID
-	off  int64
-	data []byte // empty: one block of that pack was read, and no more
+	off  int64  // where the part begins; wholePack: only a block was read
+	data []byte // empty if it was dropped, or never read
+}
+
+// wholePack stands for no part of a pack.
+const wholePack = -1
+
+// A Walk is a Store for who reads the pages of a tree from end to end. Of a store
+// that is far already the first block of a metadata pack brings those beside it.
+type Walk struct{ store *Store }
+
+// Walk returns s for who reads a tree from end to end.
+func (s *Store) Walk() Walk { return Walk{s} }
+
+// Chunk is as Store.Chunk.
+func (w Walk) Chunk(ctx context.Context, id chunk.ID) ([]byte, error) {
+	return w.store.chunk(ctx, id, next{tree: true})
 }
 
 // far reports whether requests are waited for, and paid for.
@@ -45,16 +63,17 @@ func (s *Store) leastPublished() uint64 {
 }
 
 // readAhead returns the block at p of a metadata pack if it was read together
-// with others before, or is now: for who reads a second one of that pack.
-func (s *Store) readAhead(ctx context.Context, info log.PackInfo, p index.Place) ([]byte, bool) {
+// with others before, or is now: for who reads a second one of that pack, or the
+// first of a tree that is wanted as a whole.
+func (s *Store) readAhead(ctx context.Context, info log.PackInfo, p index.Place, tree bool) ([]byte, bool) {
 	if info.Kind != seal.KindMetaPack || !s.far() {
 		return nil, false
 	}
-	found, seen := s.aheadOf(info.ID, p)
-	if found != nil || !seen {
+	off := int64(p.Offset) &^ (aheadSize - 1)
+	found, read := s.aheadOf(aheadRead{pack: info.ID, off: off}, p, tree)
+	if !read {
 		return found, found != nil
 	}
-	off := int64(p.Offset) &^ (aheadSize - 1)
 	at := int64(p.Offset) - off
 	data, err := s.readAt(ctx, info, off, min(max(aheadSize+aheadMore, at+int64(p.Stored)), int64(info.Size)-off))
 	if err != nil {
@@ -66,31 +85,42 @@ func (s *Store) readAhead(ctx context.Context, info log.PackInfo, p index.Place)
 	return data[at : at+int64(p.Stored)], true
 }
 
-// aheadOf returns the block at p if it was read, and whether any block of that
-// pack was.
-func (s *Store) aheadOf(id pack.ID, p index.Place) (found []byte, seen bool) {
+// aheadOf returns the block at p if it was read, and else whether its part is
+// worth reading. One that was read and dropped since is not: whoever goes to and
+// fro among more packs than are kept would have each read again for every block.
+func (s *Store) aheadOf(part aheadRead, p index.Place, tree bool) (found []byte, read bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	seen, had := tree, false
 	for _, a := range s.ahead {
-		if a.pack != id {
+		if a.pack != part.pack {
 			continue
 		}
 		seen = true
-		if at := int64(p.Offset) - a.off; at >= 0 && at+int64(p.Stored) <= int64(len(a.data)) {
-			return a.data[at : at+int64(p.Stored)], true
+		had = had || a.off == part.off
+		if at := int64(p.Offset) - a.off; len(a.data) > 0 && at >= 0 && at+int64(p.Stored) <= int64(len(a.data)) {
+			return a.data[at : at+int64(p.Stored)], false
 		}
 	}
 	if !seen {
-		s.keepAhead(aheadRead{pack: id})
+		s.keepAhead(aheadRead{pack: part.pack, off: wholePack})
 	}
-	return nil, seen
+	return nil, seen && !had
 }
 
-// keepAhead keeps a read in the place of the oldest. The caller holds mu.
+// keepAhead remembers a read, and drops the bytes of the oldest ones where there
+// are too many. The caller holds mu.
 func (s *Store) keepAhead(a aheadRead) {
 	s.ahead = append(s.ahead, a)
-	if len(s.ahead) > aheadReads {
-		s.ahead = slices.Delete(s.ahead, 0, 1)
+	size := 0
+	for i := len(s.ahead) - 1; i >= 0; i-- {
+		if size += len(s.ahead[i].data); size > aheadBytes {
+			size -= len(s.ahead[i].data)
+			s.ahead[i].data = nil
+		}
+	}
+	if len(s.ahead) > aheadParts {
+		s.ahead = slices.Delete(s.ahead, 0, len(s.ahead)-aheadParts)
 	}
 }
 

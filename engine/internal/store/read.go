@@ -115,18 +115,28 @@ func placeHolds(st *log.State, p index.Place) bool {
 // them. It is made for tree pages, of which many lie in one block. A chunk whose
 // pack was doomed meanwhile is found in its successor.
 func (s *Store) Chunk(ctx context.Context, id chunk.ID) ([]byte, error) {
-	return s.ChunkAhead(ctx, id, nil)
+	return s.chunk(ctx, id, next{})
 }
 
 // ChunkAhead is Chunk for who will ask for the chunks of ahead next: if blocks of
 // theirs lie right behind that of id, one read brings them along.
 func (s *Store) ChunkAhead(ctx context.Context, id chunk.ID, ahead []chunk.ID) ([]byte, error) {
+	return s.chunk(ctx, id, next{ahead: ahead})
+}
+
+// A next is what will be asked for behind a chunk.
+type next struct {
+	ahead []chunk.ID // these
+	tree  bool       // all of the tree that it is a page of
+}
+
+func (s *Store) chunk(ctx context.Context, id chunk.ID, then next) ([]byte, error) {
 	places, err := s.Find(ctx, []chunk.ID{id})
 	if err != nil {
 		return nil, err
 	}
 	for tries := 1; ; tries++ {
-		data, err := s.chunkAt(ctx, id, places[0], ahead)
+		data, err := s.chunkAt(ctx, id, places[0], then)
 		if err == nil || !MayTryAgain(err, tries) {
 			return data, err
 		}
@@ -142,7 +152,7 @@ func (s *Store) ChunkAhead(ctx context.Context, id chunk.ID, ahead []chunk.ID) (
 }
 
 // chunkAt returns the chunk at p, by the cache of blocks.
-func (s *Store) chunkAt(ctx context.Context, id chunk.ID, p index.Place, ahead []chunk.ID) ([]byte, error) {
+func (s *Store) chunkAt(ctx context.Context, id chunk.ID, p index.Place, then next) ([]byte, error) {
 	r, err := s.Reader()
 	if err != nil {
 		return nil, err
@@ -150,11 +160,16 @@ func (s *Store) chunkAt(ctx context.Context, id chunk.ID, p index.Place, ahead [
 	defer s.Release(r)
 	block, ok := s.cached(p)
 	if !ok {
-		run, err := s.run(p, ahead)
+		run, err := s.run(p, then.ahead)
 		if err != nil {
 			return nil, err
 		}
-		if block, err = s.fetchRun(ctx, r, p, run); err != nil {
+		if len(run) > 1 {
+			block, err = s.fetchRun(ctx, r, p, run)
+		} else {
+			block, err = s.fetchOne(ctx, r, p, then.tree)
+		}
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -238,17 +253,9 @@ func (s *Store) run(p index.Place, ahead []chunk.ID) ([]index.Place, error) {
 // one at p. What is wrong with another is told to who asks for that.
 func (s *Store) fetchRun(ctx context.Context, r *Reader, p index.Place, run []index.Place) ([]byte, error) {
 	first, last := run[0], run[len(run)-1]
-	var sealed []byte
-	if len(run) > 1 {
-		// Should this fail, the block by itself may be there all the same.
-		sealed, _ = s.ReadRange(ctx, p.Pack, int64(first.Offset), int64(last.Offset+last.Stored-first.Offset))
-	}
-	if sealed == nil {
-		opened, err := s.fetchBlock(ctx, r, p)
-		if err != nil {
-			return nil, err
-		}
-		return s.keep(p, opened), nil
+	sealed, err := s.ReadRange(ctx, p.Pack, int64(first.Offset), int64(last.Offset+last.Stored-first.Offset))
+	if err != nil { // the block by itself may be there all the same
+		return s.fetchOne(ctx, r, p, false)
 	}
 	var block []byte
 	for _, at := range run {
@@ -266,10 +273,20 @@ func (s *Store) fetchRun(ctx context.Context, r *Reader, p index.Place, run []in
 	return block, nil
 }
 
+// fetchOne returns the block at p, and keeps it in memory. tree says that the whole
+// tree which it is of will be read.
+func (s *Store) fetchOne(ctx context.Context, r *Reader, p index.Place, tree bool) ([]byte, error) {
+	opened, err := s.fetchBlock(ctx, r, p, tree)
+	if err != nil {
+		return nil, err
+	}
+	return s.keep(p, opened), nil
+}
+
 // fetchBlock reads the block at p and opens it, as OpenBlock does. One of a
 // metadata pack may be in the cache on disk, which is believed as far as its
 // seal holds.
-func (s *Store) fetchBlock(ctx context.Context, r *Reader, p index.Place) ([]byte, error) {
+func (s *Store) fetchBlock(ctx context.Context, r *Reader, p index.Place, tree bool) ([]byte, error) {
 	info, ok := s.packInfo(p.Pack)
 	if !ok {
 		return nil, notLive(p.Pack)
@@ -285,7 +302,7 @@ func (s *Store) fetchBlock(ctx context.Context, r *Reader, p index.Place) ([]byt
 		}
 		cache.Drop(at)
 	}
-	if sealed, ok := s.readAhead(ctx, info, p); ok {
+	if sealed, ok := s.readAhead(ctx, info, p, tree); ok {
 		if opened, err := s.OpenBlock(ctx, r, p, sealed); err == nil {
 			cache.Put(at, sealed)
 			return opened, nil
