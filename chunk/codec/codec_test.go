@@ -313,6 +313,38 @@ func TestScratch(t *testing.T) {
 	}
 }
 
+// TestView: what is stored as it is stays where it is, and all else goes to the
+// buffer, which is used again.
+func TestView(t *testing.T) {
+	e, d := newEncoder(t, codec.Fastest), newDecoder(t)
+	var buf []byte
+	for i, in := range [][]byte{random(5000), text(5000), random(70_000), text(70_000), nil, text(300)} {
+		encoded := e.Encode(nil, in)
+		before := bytes.Clone(encoded)
+		content, grown, err := d.View(buf, encoded, len(in))
+		if err != nil || !bytes.Equal(content, in) {
+			t.Fatalf("%d: View = %d bytes, %v, want %d", i, len(content), err, len(in))
+		}
+		if raw := len(encoded) > len(in); raw && len(in) > 0 && &content[0] != &encoded[len(encoded)-len(in)] {
+			t.Errorf("%d: a block that is stored as it is was copied", i)
+		} else if !raw && &content[0] != &grown[0] {
+			t.Errorf("%d: what was decompressed is not in the buffer", i)
+		}
+		if content = append(content, 7); !bytes.Equal(encoded, before) {
+			t.Errorf("%d: View changed its argument", i)
+		}
+		if _, _, err := d.View(buf, encoded, len(in)-1); len(in) > 0 && !errors.Is(err, codec.ErrCorrupt) {
+			t.Errorf("%d: View of more than the limit = %v", i, err)
+		}
+		buf = grown
+	}
+	for _, bad := range [][]byte{nil, {0}, {0, 3, 1, 2}, {9, 1, 0}} {
+		if content, grown, err := d.View(buf, bad, 100); err == nil || content != nil || &grown[0] != &buf[0] {
+			t.Errorf("View of %x = %x, %v", bad, content, err)
+		}
+	}
+}
+
 func FuzzDecode(f *testing.F) {
 	e, d := newEncoder(f, codec.Fastest), newDecoder(f)
 	f.Add(e.Encode(nil, text(500)))

@@ -51,6 +51,21 @@ func (d *Decoder) Decode(dst, src []byte, limit int) ([]byte, error) {
 	return dst, fmt.Errorf("encoded block: %w: %d", ErrUnknown, b.codec)
 }
 
+// View returns the content of the encoding src. What is stored as it is, is not
+// copied: then content is a part of src, and otherwise of grown, which is buf or
+// one that is larger, for the next call; what buf holds is overwritten. Errors are
+// those of Decode.
+func (d *Decoder) View(buf, src []byte, limit int) (content, grown []byte, err error) {
+	if b, err := split(src); err == nil && b.codec == codecRaw && len(b.payload) == b.raw && b.raw <= limit {
+		return b.payload[:b.raw:b.raw], buf, nil
+	}
+	content, err = d.Decode(buf[:0], src, limit)
+	if err != nil {
+		return nil, buf, err
+	}
+	return content, content, nil
+}
+
 func (d *Decoder) decompress(dst, payload []byte, n int) ([]byte, error) {
 	if err := checkFrame(payload, n); err != nil {
 		return dst, fmt.Errorf("encoded block: %w: %w", ErrCorrupt, err)

@@ -51,18 +51,50 @@ func BlockOpener(key seal.Key, repo [16]byte, birth seal.Header) (*seal.Opener, 
 //
 //nolint:revive // argument-limit: two of the worker's tools, two of the block's bytes, two of its numbers
 func OpenBlock(o *seal.Opener, d *codec.Decoder, dst, sealed []byte, number uint32, limit int) ([]byte, error) {
-	plain, err := o.Open(d.Scratch(len(sealed))[:0], sealed, uint64(number), seal.More)
+	plain, err := openBlock(o, d, sealed, number)
 	if err != nil {
-		return dst, fmt.Errorf("block: %w: %w", ErrCorrupt, err)
+		return dst, err
 	}
 	out, err := d.Decode(dst, plain, min(limit, MaxRaw))
-	if errors.Is(err, codec.ErrUnknown) { // sealed by who has the key, so no damage
-		return dst, fmt.Errorf("block: %w: %w", seal.ErrNewerFormat, err)
-	}
 	if err != nil {
-		return dst, fmt.Errorf("block: %w: %w", ErrCorrupt, err)
+		return dst, blockError(err)
 	}
 	return out, nil
+}
+
+// ViewBlock is as OpenBlock for who only looks: the content of a block that is
+// stored as it is stays where it was decrypted, in d's scratch buffer, and other
+// content is in grown, which is buf or one that is larger, for the next call. It is
+// valid until the next call with d.
+//
+//nolint:revive // argument-limit: as OpenBlock
+func ViewBlock(o *seal.Opener, d *codec.Decoder, buf, sealed []byte, number uint32, limit int) (content, grown []byte, err error) {
+	plain, err := openBlock(o, d, sealed, number)
+	if err != nil {
+		return nil, buf, err
+	}
+	content, grown, err = d.View(buf, plain, min(limit, MaxRaw))
+	if err != nil {
+		return nil, buf, blockError(err)
+	}
+	return content, grown, nil
+}
+
+// openBlock decrypts a block into d's scratch buffer.
+func openBlock(o *seal.Opener, d *codec.Decoder, sealed []byte, number uint32) ([]byte, error) {
+	plain, err := o.Open(d.Scratch(len(sealed))[:0], sealed, uint64(number), seal.More)
+	if err != nil {
+		return nil, fmt.Errorf("block: %w: %w", ErrCorrupt, err)
+	}
+	return plain, nil
+}
+
+// blockError says what is wrong with a block that was decrypted.
+func blockError(err error) error {
+	if errors.Is(err, codec.ErrUnknown) { // sealed by who has the key, so no damage
+		return fmt.Errorf("block: %w: %w", seal.ErrNewerFormat, err)
+	}
+	return fmt.Errorf("block: %w: %w", ErrCorrupt, err)
 }
 
 // headError adds ErrCorrupt to errors about a header, but for those that say

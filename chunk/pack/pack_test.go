@@ -227,6 +227,9 @@ func TestOpenBlockRefuses(t *testing.T) {
 		if tt.ok != (err == nil) || err != nil && (!errors.Is(err, pack.ErrCorrupt) || string(got) != "dst") {
 			t.Errorf("%s: OpenBlock = %d bytes, %v", tt.name, len(got), err)
 		}
+		if view, _, viewErr := pack.ViewBlock(o, d, []byte("dst"), sealed, uint32(n), tt.limit); fmt.Sprint(viewErr) != fmt.Sprint(err) || err == nil && string(view) != string(got[3:]) {
+			t.Errorf("%s: ViewBlock = %d bytes, %v, OpenBlock %v", tt.name, len(view), viewErr, err)
+		}
 		if got, err := pack.OpenBlock(o, d, []byte("dst"), sealed, uint32(n)+1, tt.limit); !errors.Is(err, pack.ErrCorrupt) || string(got) != "dst" {
 			t.Errorf("%s, under another number: %d bytes, %v", tt.name, len(got), err)
 		}

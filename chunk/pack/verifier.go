@@ -27,11 +27,11 @@ func NewVerifier(hash chunk.Key) (*Verifier, error) {
 // Verify decodes the encoded block and compares every chunk with its ID. It
 // returns ErrVerify if the content is not that of the chunks.
 func (v *Verifier) Verify(chunks []Chunk, encoded []byte) error {
-	raw, err := v.decoder.Decode(v.raw[:0], encoded, MaxRaw)
+	raw, grown, err := v.decoder.View(v.raw, encoded, MaxRaw)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrVerify, err)
 	}
-	v.raw = raw
+	v.raw = grown
 	for i, c := range chunks {
 		if uint64(c.Length) > uint64(len(raw)) {
 			return fmt.Errorf("%w: the content ends in chunk %d", ErrVerify, i)

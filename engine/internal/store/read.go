@@ -390,14 +390,14 @@ func (s *Store) OpenBlock(ctx context.Context, r *Reader, p index.Place, sealed 
 	if err != nil {
 		return nil, err
 	}
-	raw, err := pack.OpenBlock(o, r.dec, r.buf[:0], sealed, p.Block, maxBlock)
+	raw, grown, err := pack.ViewBlock(o, r.dec, r.buf, sealed, p.Block, maxBlock)
 	if errors.Is(err, seal.ErrNewerFormat) {
 		return nil, fmt.Errorf("%s at %d: %w", layout.Pack(info.ID), p.Offset, err)
 	}
 	if err != nil {
 		return nil, s.corruptAt(info, p, chunk.ID{}, err)
 	}
-	r.buf = raw
+	r.buf = grown
 	return raw, nil
 }
 
