@@ -42,8 +42,10 @@ type Options struct {
 	// restore 65 MiB + Workers * 10 MiB, of a check of every byte 75 MiB +
 	// Workers * 27 MiB, however much data there is, in a process that does nothing
 	// else and collects garbage as the command does: a fixed 24 MiB of it lie. A
-	// restore of many small files takes up to 100 MiB more for its plan. See
-	// docs/performance.md for the measurements.
+	// restore from a store in a network takes 1.5 MiB more for each request that
+	// it has under way, which are as many as backend.Concurrency says: 48 MiB with
+	// S3 and Azure. One of many small files takes up to 100 MiB more for its plan.
+	// See docs/performance.md for the measurements.
 	// Default: GOMAXPROCS.
 	Workers int
 

@@ -7,14 +7,18 @@ import (
 	"io/fs"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/fstest"
+	"testing/synctest"
 	"time"
 
 	"github.com/cairn-backup/cairn/backend"
 	"github.com/cairn-backup/cairn/backend/mem"
 	"github.com/cairn-backup/cairn/engine"
 	"github.com/cairn-backup/cairn/engine/source"
+	"github.com/cairn-backup/cairn/engine/target"
+	"github.com/cairn-backup/cairn/manifest"
 )
 
 // far is a store in a network: requests wait, and many wait at once.
@@ -151,4 +155,89 @@ func TestFarTree(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A stuck target holds every write until it is let go.
+type stuck struct {
+	target.Target
+	gate    chan struct{}
+	written atomic.Int64
+}
+
+func (s *stuck) Begin(context.Context, target.Need) (target.Writer, error) {
+	return stuckWriter{s}, nil
+}
+
+type stuckWriter struct{ *stuck }
+
+func (w stuckWriter) Create(context.Context, string, manifest.Node) (target.File, error) {
+	return stuckFile(w), nil
+}
+func (stuckWriter) Make(context.Context, string, manifest.Node) error { return nil }
+func (stuckWriter) Commit(context.Context) error                      { return nil }
+func (stuckWriter) Abort() error                                      { return nil }
+
+type stuckFile struct{ *stuck }
+
+func (f stuckFile) WriteAt(p []byte, _ int64) (int, error) {
+	<-f.gate
+	f.written.Add(int64(len(p)))
+	return len(p), nil
+}
+func (stuckFile) ReadAt([]byte, int64) (int, error) { return 0, io.EOF }
+func (stuckFile) Close() error                      { return nil }
+
+// weighed counts what is read of packs.
+type weighed struct {
+	far
+	read atomic.Int64 // bytes
+}
+
+func (w *weighed) Get(ctx context.Context, key backend.Key, off, n int64) (io.ReadCloser, error) {
+	body, err := w.far.Get(ctx, key, off, n)
+	if err != nil || !strings.HasPrefix(string(key), "packs/") {
+		return body, err
+	}
+	count := io.TeeReader(body, writerFunc(func(p []byte) (int, error) { w.read.Add(int64(len(p))); return len(p), nil }))
+	return backend.NewBody(ctx, count, backend.BodySize(body), body), nil
+}
+
+// TestFarMemory: where the target is slower than the store, what was read and is
+// not written yet is about a MiB for each request at once and each worker, however
+// long the packs are and however many wait to be read: so the formula of
+// Options.Workers has it.
+func TestFarMemory(t *testing.T) {
+	const workers, packs = 2, 40
+	dir := write(t, map[string][]byte{"file": random(5, packs<<20)})
+	synctest.Test(t, func(t *testing.T) {
+		w := &weighed{far: far{asked: asked{Backend: mem.New()}}}
+		r := open(t, w, engine.Tuned(engine.Options{Workers: workers}, engine.Limits{Pack: 2 << 20}))
+		id := backUp(t, r, renamed(dir), engine.BackupOptions{}).Snapshot.ID
+		_ = r.Close() // its buffers are no part of this
+		r = open(t, w, engine.Options{Workers: workers})
+		heap() // or what lies in pools would count as being there before
+		before, read := heap(), w.read.Load()
+		s := &stuck{gate: make(chan struct{})}
+		done := make(chan error)
+		go func() {
+			_, err := r.Restore(t.Context(), id, s, engine.RestoreOptions{})
+			done <- err
+		}()
+		synctest.Wait() // nobody can go on
+		const most = (16 + workers) * (1<<20 + 128<<10)
+		got, grown := w.read.Load()-read, int64(heap())-int64(before) //nolint:gosec // sizes of a heap
+		t.Logf("%d bytes read, %d of memory", got, grown)
+		if got > most || got < 16<<19 {
+			t.Errorf("%d bytes were read and not written, want at most %d, and half a MiB for each request", got, most)
+		}
+		// Beside it each worker has a block, decrypted and decompressed.
+		if grown > most+workers*(4<<20) {
+			t.Errorf("the heap grew by %d bytes", grown)
+		}
+		close(s.gate)
+		if err := <-done; err != nil || s.written.Load() != packs<<20 {
+			t.Errorf("Restore = %v, %d bytes written", err, s.written.Load())
+		}
+		_ = r.Close()
+	})
 }

@@ -22,6 +22,9 @@ const (
 	// pieceSize bounds what a worker gets at a time, in bytes as stored, unless
 	// one block has more.
 	pieceSize = 1 << 20
+	// pieceStep is of what the sizes of the buffers for pieces are multiples, in
+	// bytes.
+	pieceStep = 128 << 10
 )
 
 // A readJob is a range of a pack, which one request reads, and what is to be
@@ -192,7 +195,9 @@ func fill(s *store.Stream, err error, p *piece, buf []byte) ([]byte, error) {
 	}
 	n := int(p.end - p.off)
 	if cap(buf) < n {
-		buf = make([]byte, n)
+		// Rounded up, or each buffer is made anew for every piece that is longer
+		// than those before, by some bytes.
+		buf = make([]byte, (n+pieceStep-1)/pieceStep*pieceStep)
 	}
 	buf = buf[:n]
 	return buf, s.Read(p.off, buf)
