@@ -170,7 +170,7 @@ func TestUsage(t *testing.T) {
 
 // TestMain lets the program run its kernels and steps, for which it starts itself.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && (os.Args[1] == kernelArg || os.Args[1] == growStepArg) {
+	if len(os.Args) > 1 && slices.Contains([]string{kernelArg, growStepArg, lineArg}, os.Args[1]) {
 		os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
 	}
 	os.Exit(m.Run())

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"net"
+	"runtime"
 	"testing"
 	"time"
 )
@@ -52,6 +53,58 @@ func TestLine(t *testing.T) {
 		_ = c.Close()
 		l.close()
 	}
+}
+
+// TestLineProcess: a line in a process of its own carries bytes, and holds what is
+// under way, so that it does not count as the peak of what is measured.
+func TestLineProcess(t *testing.T) {
+	const sent = 64 << 20
+	server, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	all := make(chan error, 1)
+	go func() {
+		c, err := server.Accept()
+		if err == nil {
+			_, err = io.CopyN(c, zeros{}, sent)
+		}
+		all <- err
+		_, _ = io.Copy(io.Discard, c) // until the client ends
+		_ = c.Close()
+	}()
+	before := sizeOfThis(t)
+	l, err := startLine(t.Context(), server.Addr().String(), time.Millisecond, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.close()
+	c, err := new(net.Dialer).DialContext(t.Context(), "tcp", l.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := <-all; err != nil { // all of it is under way, though nobody reads
+		t.Fatal(err)
+	}
+	if grown := sizeOfThis(t) - before; grown > sent/2 {
+		t.Errorf("this process grew by %d bytes while %d were under way", grown, sent)
+	}
+	if n, err := io.CopyN(io.Discard, c, sent); err != nil {
+		t.Errorf("%d bytes arrived, %v", n, err)
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
+
+func sizeOfThis(t *testing.T) int64 {
+	t.Helper()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.Sys) //nolint:gosec // a size
 }
 
 func TestParseS3(t *testing.T) {

@@ -72,6 +72,8 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) error
 		switch args[0] {
 		case kernelArg:
 			return runKernel(ctx, args[1:])
+		case lineArg:
+			return runLine(ctx, args[1:], os.Stdin, stdout)
 		case growStepArg:
 			return runGrowStep(ctx, args[1:], stdout)
 		case "grow":

@@ -36,7 +36,8 @@ const maxOutput = 64 << 10
 // holds what the command said last.
 //
 // On Linux the peak of a process counts from before its exec, when it still was
-// this one: this program must stay small.
+// this one: this program must stay small, and what can not is a process of its own
+// (lineProcess).
 func execute(ctx context.Context, cmd *exec.Cmd) (usage, error) {
 	var out, complaints tail
 	cmd.Stdout, cmd.Stderr = &out, &complaints

@@ -256,7 +256,7 @@ func (b *s3Bench) farLine(ctx context.Context, window int64, key float64, places
 
 // farRestore restores over a new line, into a new cache, and compares.
 func (b *s3Bench) farRestore(ctx context.Context, window int64, t s3Tool, at place) (usage, error) {
-	l, err := newLine(ctx, b.server.addr, b.opts.latency, window)
+	l, err := startLine(ctx, b.server.addr, b.opts.latency, window)
 	if err != nil {
 		return usage{}, err
 	}
@@ -265,7 +265,7 @@ func (b *s3Bench) farRestore(ctx context.Context, window int64, t s3Tool, at pla
 		return usage{}, err
 	}
 	data := filepath.Join(b.dir, "far")
-	u, err := execute(ctx, t.command("http://"+l.addr(), at, data, "restore", "latest", "--target", at.restored()))
+	u, err := execute(ctx, t.command("http://"+l.addr, at, data, "restore", "latest", "--target", at.restored()))
 	if err != nil {
 		return u, err
 	}
@@ -275,13 +275,13 @@ func (b *s3Bench) farRestore(ctx context.Context, window int64, t s3Tool, at pla
 // bare gets the bytes of the file by parallel GETs, and returns the seconds that
 // took.
 func (b *s3Bench) bare(ctx context.Context, window int64) (float64, error) {
-	l, err := newLine(ctx, b.server.addr, b.opts.latency, window)
+	l, err := startLine(ctx, b.server.addr, b.opts.latency, window)
 	if err != nil {
 		return 0, err
 	}
 	defer l.close()
 	store, err := s3.New(s3.Options{
-		Bucket: s3Bucket, Endpoint: "http://" + l.addr(), Region: s3Region, PathStyle: true, AccessKey: s3Key, SecretKey: s3Secret,
+		Bucket: s3Bucket, Endpoint: "http://" + l.addr, Region: s3Region, PathStyle: true, AccessKey: s3Key, SecretKey: s3Secret,
 	})
 	if err != nil {
 		return 0, err
