@@ -61,6 +61,7 @@ type front struct {
 
 	opening sync.Mutex           // held by who opens the database
 	db      atomic.Pointer[disk] // nil: not open
+	near    nearby
 
 	// mu guards what follows. Who asks the database holds it for reading, who
 	// makes one or drops it for writing.
@@ -139,6 +140,7 @@ func (f *front) clear(d *disk) {
 	f.top = max(f.top, f.state.gen)
 	f.state = frontState{segments: make(map[SegmentID]bool)}
 	f.added, f.changed = nil, true
+	f.near.clear()
 	f.removeFiles()
 	d.removeBut(0)
 }
@@ -337,7 +339,7 @@ func (f *front) spillTo(d *disk) error {
 			batch = nil // the database keeps it
 		}
 	}
-	if err := d.insertRaw(batch); err != nil {
+	if err := errors.Join(d.insertRaw(batch), f.spillLists(d)); err != nil {
 		return err
 	}
 	for id := range f.state.segments {

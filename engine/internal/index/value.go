@@ -15,12 +15,14 @@ import (
 //	segment   's'  segment 16             → check 8
 //	tag       't'                         → n 8, hash 32, check 8
 //	schema    'v'                         → version 1, repository 16, check 8
+//	list      'n'  pack 5, part 2, key 1  → pack check 4, keys 1, fold 16 each, rising, check 8
 //
 // fold is the first half of the chunk ID xor the second: two chunks of 10^9
 // meet in it with a probability below 10^-20, the check then tells them apart,
 // and the index is a fifth smaller than with whole IDs.
 //
-// place is: flags 1 (bit 0 foreign), pack 5, offset 4, stored 4, block 4,
+// list is the chunks of one part of a pack, see near.go; an index without lists
+// is as good, and slower. place is: flags 1 (bit 0 foreign), pack 5, offset 4, stored 4, block 4,
 // start 4, length 4, pack check 4. check is keyed BLAKE3, cut to 8 bytes, over the kind, the
 // chunk ID or what else the key says, and the rest of the value.
 const (
@@ -28,6 +30,7 @@ const (
 	kindSegment = 's'
 	kindTag     = 't'
 	kindSchema  = 'v'
+	kindList    = 'n'
 
 	schemaVersion = 2
 

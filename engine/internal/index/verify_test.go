@@ -195,7 +195,7 @@ func secondCommit(t *testing.T, b []byte) int {
 // A log that announces a gigabyte must not reach Badger, which makes room for
 // it.
 func TestCheckLogHugeValue(t *testing.T) {
-	b := make([]byte, logHeader+1000)
+	b := make([]byte, logHeader+2*maxEntry)
 	b[logHeader] = 1 << 6
 	n := logHeader + 2
 	n += binary.PutUvarint(b[n:], 25)

@@ -32,7 +32,7 @@ const (
 	bitFinTxn = 1 << 7
 
 	// maxEntry is more than any key, value or entry of ours has, in bytes.
-	maxEntry = 256
+	maxEntry = maxList + 64
 	// maxLog is more than any log has: twice the memtable, in bytes.
 	maxLog = 64 << 20
 )

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"slices"
 
 	"github.com/cairn-backup/cairn/chunk"
@@ -126,7 +127,12 @@ func (s *Store) seekCopies(ctx context.Context, ids []chunk.ID, failed []index.P
 	for id, p := range c.places {
 		entries = append(entries, index.Entry{ID: id, Place: p})
 	}
-	return s.index().Insert(entries)
+	err := s.index().Insert(entries)
+	if err == nil {
+		// No backup may go on to rely on them where the index names others now.
+		err = s.index().DropLists(slices.Collect(maps.Keys(c.packs))...)
+	}
+	return err
 }
 
 // copies are other places of chunks.

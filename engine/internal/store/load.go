@@ -225,11 +225,13 @@ func (s *Store) loadSegment(ctx context.Context, seg log.SegmentInfo, hurt hurtP
 		if ok { // else it was doomed meanwhile
 			entries = appendEntries(entries[:0], number, t)
 			if hurt[number] {
-				if entries, err = s.lacking(entries); err != nil {
-					return err
+				if entries, err = s.lacking(entries); err == nil {
+					err = s.index().Insert(entries)
 				}
+			} else {
+				err = s.index().InsertPack(entries)
 			}
-			if err := s.index().Insert(entries); err != nil {
+			if err != nil {
 				return err
 			}
 		}

@@ -510,7 +510,7 @@ func (ss *Session) remember(ctx context.Context, p pending, pos log.Position) {
 		var entries []index.Entry
 		for i, t := range p.tables {
 			entries = appendEntries(entries[:0], p.first+uint64(i), t) //nolint:gosec // an index
-			if err := x.Insert(entries); err != nil {
+			if err := x.InsertPack(entries); err != nil {
 				return err
 			}
 		}

@@ -22,16 +22,19 @@ type rig struct {
 	mem  *mem.Backend
 	id   keys.RepositoryID
 	keys *keys.Set
+	// settle is how long the outcome of a record may take to be known: short for
+	// the tests of what happens then.
+	settle time.Duration
 }
 
 func newRig() *rig {
-	return &rig{mem: mem.New(), id: keys.RepositoryID{1}, keys: keys.Derive(keys.Root{2})}
+	return &rig{mem: mem.New(), id: keys.RepositoryID{1}, keys: keys.Derive(keys.Root{2}), settle: 200 * time.Millisecond}
 }
 
 func (r *rig) openLog(t *testing.T, b backend.Backend) *log.Log {
 	t.Helper()
 	l, err := log.Open(t.Context(), log.Options{
-		Backend: b, Repository: r.id, Meta: r.keys.Meta, Genesis: log.HashOf([]byte("config")), Settle: 200 * time.Millisecond,
+		Backend: b, Repository: r.id, Meta: r.keys.Meta, Genesis: log.HashOf([]byte("config")), Settle: r.settle,
 		Keys:   log.Keys{Admin: r.keys.Admin().Public(), Keeper: r.keys.Keeper().Public(), Writer: r.keys.Writer().Public()},
 		Signer: log.NewSigner(r.keys.Admin(), log.Admin|log.Keeper|log.Writer), Writer: "test",
 	})
