@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/cairn-backup/cairn/backend/mem"
+	"github.com/cairn-backup/cairn/chunk"
 	"github.com/cairn-backup/cairn/engine"
 	"github.com/cairn-backup/cairn/engine/enginetest"
 	"github.com/cairn-backup/cairn/engine/source"
@@ -28,6 +29,23 @@ func settle(t testing.TB) {
 	select {
 	case <-time.After(engine.SettledAge + 50*time.Millisecond):
 	case <-t.Context().Done():
+	}
+}
+
+// TestUnchangedCutsNothing: where no file is read the polynomial is not asked for,
+// which takes as long to derive as much else that such a backup does.
+func TestUnchangedCutsNothing(t *testing.T) {
+	t.Parallel()
+	r, b := fresh(t)
+	dir := write(t, map[string][]byte{"large": random(1, 90_000), "small": random(2, 100)})
+	settle(t)
+	backUp(t, r, source.Dir(dir), engine.BackupOptions{})
+	r = open(t, b, engine.NoPolynomial(engine.Options{}))
+	update(t, dir, map[string][]byte{"small": random(3, 110)})
+	backUp(t, r, source.Dir(dir), engine.BackupOptions{})
+	update(t, dir, map[string][]byte{"large": random(4, 90_000)})
+	if _, err := r.Backup(t.Context(), source.Dir(dir), engine.BackupOptions{}); !errors.Is(err, chunk.ErrPolynomial) {
+		t.Errorf("Backup of a changed file = %v, want %v", err, chunk.ErrPolynomial)
 	}
 }
 

@@ -16,10 +16,11 @@ import (
 // A fileReader reads files for one goroutine.
 type fileReader struct {
 	*saver
-	split *chunk.Splitter
-	out   *store.Writer
-	small []byte
-	pager pager
+	profile chunk.Profile
+	split   *chunk.Splitter // nil before the first use
+	out     *store.Writer
+	small   []byte
+	pager   pager
 }
 
 // readFiles reads files until there are no more, and hands over what they left.
@@ -28,11 +29,7 @@ func (s *saver) readFiles(ctx context.Context) error {
 	if err != nil {
 		return corruptObject("config", err)
 	}
-	split, err := chunk.NewSplitter(s.repo.pol, profile)
-	if err != nil {
-		return err
-	}
-	f := &fileReader{saver: s, split: split, out: s.session.Writer(), small: make([]byte, manifest.MaxInline+1)}
+	f := &fileReader{saver: s, profile: profile, out: s.session.Writer(), small: make([]byte, manifest.MaxInline+1)}
 	for p := range s.reading {
 		f.read(ctx, p)
 		p.finished.Store(p.err == nil)
@@ -175,9 +172,27 @@ func (f *fileReader) sparse(ctx context.Context, file source.Sparse, size uint64
 	return c, at, err
 }
 
+// cut makes the splitter ready for a stream. It is made by the first file that
+// needs one, since most backups find none.
+func (f *fileReader) cut(r io.Reader) error {
+	if f.split == nil {
+		pol, err := f.repo.pol()
+		if err != nil {
+			return err
+		}
+		if f.split, err = chunk.NewSplitter(pol, f.profile); err != nil {
+			return err
+		}
+	}
+	f.split.Reset(r)
+	return nil
+}
+
 // chunks cuts a stream and stores what is new. A chunk of zeros becomes a hole.
 func (f *fileReader) chunks(ctx context.Context, w *manifest.ContentWriter, r io.Reader) (total uint64, err error) {
-	f.split.Reset(r)
+	if err := f.cut(r); err != nil {
+		return 0, err
+	}
 	for {
 		if ctx.Err() != nil {
 			return total, context.Cause(ctx)

@@ -31,6 +31,12 @@ func Polynomial(o Options, key chunk.Key) (Options, error) {
 	return o, err
 }
 
+// NoPolynomial returns o with a polynomial that nobody can cut by.
+func NoPolynomial(o Options) Options {
+	o.tuning.pol = 1
+	return o
+}
+
 // Settle returns o with another time for which an outcome is sought.
 func Settle(o Options, d time.Duration) Options {
 	o.tuning.settle = d

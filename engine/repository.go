@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -28,8 +29,8 @@ type Repository struct {
 	id     keys.RepositoryID
 	config keys.Config
 	keys   *keys.Set
-	pol    chunk.Pol
-	meter  *line // what every request goes through
+	pol    func() (chunk.Pol, error) // derived by the first who cuts a file: it takes a millisecond
+	meter  *line                     // what every request goes through
 	log    *log.Log
 	index  *index.Index
 	store  *store.Store
@@ -118,10 +119,13 @@ func (r *Repository) unlockWith(root keys.Root, object []byte) (err error) {
 	if r.config.Admin != r.keys.Admin().Public() {
 		return corruptObject(layout.Config, errors.New("the signing key in it is not derived from the repository's key"))
 	}
-	if r.pol = r.opts.tuning.pol; r.pol == 0 {
-		r.pol, err = chunk.DerivePolynomial(r.keys.Chunk)
-	}
-	return err
+	r.pol = sync.OnceValues(func() (chunk.Pol, error) {
+		if pol := r.opts.tuning.pol; pol != 0 {
+			return pol, nil
+		}
+		return chunk.DerivePolynomial(r.keys.Chunk)
+	})
+	return nil
 }
 
 func (r *Repository) openLog(ctx context.Context, config []byte) error {
