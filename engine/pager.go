@@ -14,6 +14,7 @@ import (
 	"github.com/cairn-backup/cairn/chunk"
 	"github.com/cairn-backup/cairn/chunk/wire"
 	"github.com/cairn-backup/cairn/engine/internal/pages"
+	"github.com/cairn-backup/cairn/engine/internal/rule"
 	"github.com/cairn-backup/cairn/engine/source"
 	"github.com/cairn-backup/cairn/manifest"
 )
@@ -331,7 +332,9 @@ func (g *pagedGroup) patch(ctx context.Context, changed []bool) (is manifest.Pat
 	if !ok {
 		return is, false, nil
 	}
-	g.inherit(g.index)
+	if !rule.Off(rule.Base) {
+		g.inherit(g.index)
+	}
 	for _, i := range keep {
 		is.Patches = append(is.Patches, g.old.Patches[i])
 	}

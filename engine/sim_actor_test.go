@@ -134,12 +134,10 @@ func (d *simData) backup(ctx context.Context, a *simActor, i int) {
 	m := a.w.model
 	a.w.baton.Lock()
 	b := m.begin(fmt.Sprintf("%s-%d", a.name, i), d.name, d.tree)
-	// No two begin at the same moment: of those a policy takes the one with the
-	// larger ID to be newer, and IDs are drawn anew in each run of a seed.
-	start := time.Now().Add(time.Duration(a.w.step))
+	at := m.apart(b)
 	a.w.baton.Unlock()
 	src := &simSource{name: d.name, tree: d.tree, think: a.proc.think}
-	opts := engine.BackupOptions{Host: "h", User: "u", Tags: []string{b.tag}, Reread: a.rng.IntN(8) == 0, Time: start}
+	opts := engine.BackupOptions{Host: "h", User: "u", Tags: []string{b.tag}, Time: at, Reread: a.rng.IntN(8) == 0}
 	report, err := a.repo.Backup(ctx, src, opts)
 	a.w.baton.Lock()
 	defer a.w.baton.Unlock()
@@ -305,6 +303,9 @@ func simReader(ctx context.Context, a *simActor, _ int) {
 	a.w.say("%s: restore of %s = %v", a.proc.name, b.tag, err)
 	if err == nil {
 		a.w.stats["restores"]++
+		if there && len(s.paged) > 0 {
+			a.w.stats["restores of patches"]++
+		}
 		if err := out.compare(b.tree); err != nil {
 			a.w.fail("V1: restore of %s: %v", b.tag, err)
 		}

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/cairn-backup/cairn/backend"
 	"github.com/cairn-backup/cairn/chunk"
@@ -72,6 +73,7 @@ type simModel struct {
 	backups  map[string]*simBackup       // by tag
 	forgets  map[manifest.ID][]*simForget
 	harm     simHarm
+	pages    simPages
 }
 
 type simPack struct {
@@ -93,6 +95,7 @@ type simSnap struct {
 	backup *simBackup
 	chunks []chunk.ID // all that it is made of
 	lacks  bool       // some of them, by damage
+	paged  []string   // paths of files with patches, with the root
 }
 
 // A simState says how an operation ended.
@@ -112,6 +115,7 @@ type simBackup struct {
 	source    string // its name
 	tree      simTree
 	began     int // the step
+	at        time.Time
 	state     simState
 	err       error
 	committed manifest.ID // zero: not yet
@@ -128,7 +132,7 @@ func newSimModel(ctx context.Context, w *simWorld) (*simModel, error) {
 	m := &simModel{
 		w: w, ctx: ctx, packs: make(map[pack.ID]*simPack), segments: make(map[[16]byte]*simSegment),
 		chunks: make(map[chunk.ID][]byte), doomed: make(map[backend.Key]backend.Key), durable: make(map[backend.Key]bool), snaps: make(map[manifest.ID]*simSnap),
-		backups: make(map[string]*simBackup), forgets: make(map[manifest.ID][]*simForget), harm: newSimHarm(),
+		backups: make(map[string]*simBackup), forgets: make(map[manifest.ID][]*simForget), harm: newSimHarm(), pages: newSimPages(),
 	}
 	e, raw := &simEmpty, w.raw()
 	var err error
@@ -161,7 +165,7 @@ func (m *simModel) state() (state *log.State) {
 func (m *simModel) afterPut(op *simOp) {
 	switch {
 	case strings.HasPrefix(string(op.key), string(layout.Packs)):
-		if err := m.readPack(op.key, op.data); err != nil {
+		if err := m.readPack(op.proc, op.key, op.data); err != nil {
 			m.w.fail("V8: %s put %s, which is no pack that can be read: %v", op.proc.name, op.key, err)
 		}
 	case strings.HasPrefix(string(op.key), string(layout.Segments)):
@@ -174,7 +178,7 @@ func (m *simModel) afterPut(op *simOp) {
 }
 
 // readPack opens a pack to its last byte.
-func (m *simModel) readPack(key backend.Key, data []byte) error {
+func (m *simModel) readPack(by *simProc, key backend.Key, data []byte) error {
 	id, err := layout.ParsePack(key)
 	if err != nil {
 		return err
@@ -207,6 +211,7 @@ func (m *simModel) readPack(key backend.Key, data []byte) error {
 				return fmt.Errorf("chunk %v has other bytes", c.ID)
 			}
 			p.chunks[c.ID] = true
+			m.storedAgain(by, c.ID)
 			if _, ok := m.chunks[c.ID]; !ok {
 				m.chunks[c.ID] = bytes.Clone(raw[:c.Length])
 			}
@@ -319,17 +324,9 @@ func (m *simModel) readSnapshot(s *simSnap) error {
 		if n.Kind != manifest.File {
 			return nil
 		}
-		var data []byte
-		data = append(data, n.Content.Inline...)
-		for e, err := range manifest.Extents(m.ctx, g, n.Content, 0) {
-			if err != nil {
-				return err
-			}
-			piece, err := g.Chunk(m.ctx, e.ID)
-			if err != nil {
-				return err
-			}
-			data = append(data, piece...)
+		data, err := m.readFile(g, s, at, n.Content)
+		if err != nil {
+			return err
 		}
 		_, at, _ = strings.Cut(at, "/") // without the root
 		out.files[at] = data
@@ -389,6 +386,7 @@ func (m *simModel) afterDelete(op *simOp) {
 	m.w.stats["deletes"]++
 	if id, err := layout.ParsePack(op.key); err == nil && m.packs[id] != nil {
 		m.packs[id].there = false
+		m.collected(m.packs[id])
 	}
 	if id, err := layout.ParseSegment(op.key); err == nil && m.segments[id] != nil {
 		m.segments[id].there = false
@@ -476,9 +474,21 @@ func (m *simModel) segment(info log.SegmentInfo) (*simSegment, error) {
 
 // begin notes a backup that starts.
 func (m *simModel) begin(tag, source string, tree simTree) *simBackup {
-	b := &simBackup{tag: tag, source: source, tree: tree, began: m.w.step}
+	b := &simBackup{tag: tag, source: source, tree: tree, began: m.w.step, at: time.Now()}
 	m.backups[tag] = b
 	return b
+}
+
+// apart returns a time for a backup that begins in the same moment as another,
+// else none. Snapshots of one time are in the order of their IDs, which are
+// drawn at random, and what a policy keeps of them would be, too.
+func (m *simModel) apart(b *simBackup) time.Time {
+	for _, other := range m.backups {
+		if other != b && other.at.Equal(b.at) {
+			return b.at.Add(time.Duration(1 + inode(b.tag)%1e6)) //nolint:gosec // below a million
+		}
+	}
+	return time.Time{}
 }
 
 // ended says how an operation of a process ended that returned err.

@@ -36,6 +36,7 @@ var mutants = []mutant{
 	{"confirm", "appended without having read the record before", "internal/log", "TestAppendReadsTheHead", `append_test.go:[^\n]*`},
 	{"index", "the index is trusted at the commit", ".", "TestSimulation", bySimulation},
 	{"inherit", "the parent's needs are not inherited", ".", "TestSimulation", bySimulation},
+	{"base", "a group that is patched is not among the needs", ".", "TestSimulation", bySimulation},
 	{"walk", "successors are trusted without the walk of the chunks", ".", "TestSimulation", bySimulation},
 	{"succeed", "a needed pack is doomed without successors", ".", "TestSimulation", bySimulation},
 	{"live", "\"no longer doomed\" in place of \"live\"", ".", "TestSimulation", bySimulation},

@@ -40,7 +40,16 @@ var simContent = sync1(func() [][]byte {
 // A simFile is one state of a file.
 type simFile struct {
 	content int
+	pages   []byte // of a file that consists of pages; nil: it is none, and has content
 	changed time.Time
+}
+
+// bytes returns what the file holds. Nobody may change it.
+func (f simFile) bytes() []byte {
+	if f.pages != nil {
+		return f.pages
+	}
+	return simContent[f.content]
 }
 
 // A simTree is one state of a data set, which never changes: files by path.
@@ -49,6 +58,7 @@ type simTree map[string]simFile
 // A simData is a data set that changes.
 type simData struct {
 	name    string
+	paged   float64 // the share of changes that are to files of pages
 	tree    simTree
 	changes int
 }
@@ -61,6 +71,10 @@ func (d *simData) change(rng *rand.Rand, now time.Time) {
 	}
 	for range 1 + rng.IntN(4) {
 		at := fmt.Sprintf("d%d/f%d", rng.IntN(3), rng.IntN(4))
+		paged := d.paged > 0 && rng.Float64() < d.paged
+		if paged {
+			at = fmt.Sprintf("db/p%d", rng.IntN(2))
+		}
 		if rng.IntN(5) == 0 && len(t) > 1 {
 			delete(t, at)
 			continue
@@ -70,7 +84,13 @@ func (d *simData) change(rng *rand.Rand, now time.Time) {
 		if rng.IntN(4) == 0 {
 			changed = now // which a backup that begins now does not trust
 		}
-		t[at] = simFile{content: rng.IntN(simContents), changed: changed}
+		f := simFile{changed: changed}
+		if paged {
+			f.pages = simChange(rng, t[at].pages)
+		} else {
+			f.content = rng.IntN(simContents)
+		}
+		t[at] = f
 	}
 	d.tree = t
 }
@@ -129,7 +149,7 @@ func (v *simView) nodes(dir string) []manifest.Node {
 		case below == in:
 			f := v.tree[at]
 			nodes = append(nodes, manifest.Node{
-				Name: name, Kind: manifest.File, Mode: 0o644, Size: uint64(len(simContent[f.content])),
+				Name: name, Kind: manifest.File, Mode: 0o644, Size: uint64(len(f.bytes())),
 				MTime: manifest.TimeOf(f.changed), Look: manifest.Look{Dev: 1, Ino: inode(at), CTime: manifest.TimeOf(f.changed)},
 			})
 		}
@@ -156,7 +176,11 @@ func (v *simView) OpenFile(_ context.Context, at string) (io.ReadCloser, error) 
 	if !ok {
 		return nil, &source.Error{Op: "open", Path: at, Err: fs.ErrNotExist}
 	}
-	return io.NopCloser(bytes.NewReader(simContent[f.content])), nil
+	r := bytes.NewReader(f.bytes())
+	if f.pages != nil {
+		return simPaged{r}, nil
+	}
+	return io.NopCloser(r), nil
 }
 
 // Finish implements source.View. The actor waits for its turn once more: what
@@ -213,8 +237,8 @@ func (m *simTarget) compare(t simTree) error {
 		switch {
 		case !ok:
 			errs = append(errs, fmt.Errorf("%s is missing", at))
-		case !bytes.Equal(got, simContent[f.content]):
-			errs = append(errs, fmt.Errorf("%s has other content than content %d", at, f.content))
+		case !bytes.Equal(got, f.bytes()):
+			errs = append(errs, fmt.Errorf("%s has other content than content %d, or other pages than those %d bytes", at, f.content, len(f.pages)))
 		}
 	}
 	for at := range m.files {

@@ -42,11 +42,12 @@ func simRun(t *testing.T, seed uint64, trace func(format string, args ...any)) (
 
 // cast starts the actors of a schedule.
 func (w *simWorld) cast(ctx context.Context) {
-	shared := &simData{name: "shared"}
+	paged := func() float64 { return []float64{0, 0.5, 1}[w.rng.IntN(3)] }
+	shared := &simData{name: "shared", paged: paged()}
 	for i := range 1 + w.rng.IntN(3) {
 		d := shared
 		if i == 2 {
-			d = &simData{name: "own"}
+			d = &simData{name: "own", paged: paged()}
 		}
 		w.act(ctx, "writer"+itoa(i), 2+w.rng.IntN(4), d.backup)
 	}
@@ -98,6 +99,8 @@ var simMust = []string{
 	"failed writes", "exists by its own put", "stale lists", "collections", "stale plans", "repacks", "folded segments", "needs mapped to successors", "lost races of a collection", "crashes", "pauses", "stopped for ever", "unknown outcomes", "undeleted",
 	"damaged packs", "checks that recorded damage", "findings of damage", "restores of what is damaged", "snapshots hurt by damage", "snapshots mended", "snapshots mended in the end",
 	"forgotten by a policy", "stale policies",
+	"files of pages", "patches", "groups patched again", "patched groups written whole", "restores of patches", "groups collected", "patches collected",
+	"groups and patches repacked", "patched groups hurt by damage", "snapshots beyond mending",
 }
 
 // TestSimulation runs the real code under many schedules: writers, collectors,
@@ -105,7 +108,8 @@ var simMust = []string{
 // loses replies, and lists what is not there any more; some of them crash or stop
 // for ever, and stored packs go bad. After every write a model checks V1 to V4,
 // V14 and V18; of what went bad snapshots may lack only what was hurt, and only
-// until it is recorded and stored again.
+// until it is recorded and stored again. Some of the files consist of pages, so
+// that snapshots share groups which they patch in different ways.
 func TestSimulation(t *testing.T) {
 	t.Parallel()
 	if seed := envNumber(t, envSimSeed, 0); seed > 0 {

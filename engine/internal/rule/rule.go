@@ -19,6 +19,8 @@ const (
 	Index Rule = "index"
 	// Inherit: needs of the parent are needs of the child.
 	Inherit Rule = "inherit"
+	// Base: who patches a group of a parent needs what the parent does.
+	Base Rule = "base"
 	// Derive: a record is derived anew from every record before it (R1).
 	Derive Rule = "derive"
 	// Confirm: the last record is read again before the log is said to end, or

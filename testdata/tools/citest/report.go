@@ -41,7 +41,8 @@ is stale, breaks bodies off, crashes processes, and stops them for ever. After e
 checks V1 to V4, V14 and V18: every visible snapshot resolves by stored data alone and is what was backed up; nothing is visible that
 nobody made; what a record names is durable before it; nothing is deleted that no durable record dooms; no index segment
 is lost; no policy forgets the newest of its group. In some schedules stored packs go bad, are cut short or vanish: snapshots may lack only what that
-hurts, and only until a check has recorded it and a backup has stored it again; in the end that is done, and every snapshot is whole. The run fails if one of the events that it must have seen did not happen.`, []proof{
+hurts, and only until a check has recorded it and a backup has stored it again; in the end that is done, and every snapshot is whole, but for
+patched groups of pages, which a backup after damage writes in another form. The run fails if one of the events that it must have seen did not happen.`, []proof{
 		{"engine", "TestSimulation", "many schedules"},
 		{"engine", "TestSimulationRepeats", "a seed gives the same schedule each time"},
 	}},
