@@ -46,6 +46,11 @@ func Settle(o Options, d time.Duration) Options {
 // Log returns the log of r, with every right.
 func (r *Repository) Log() *log.Log { return r.log }
 
+// ReadChunk returns one chunk, verified.
+func (r *Repository) ReadChunk(ctx context.Context, id chunk.ID) ([]byte, error) {
+	return r.store.Chunk(ctx, id)
+}
+
 // Key returns the repository key.
 func (r *Repository) Key() keys.Root { return r.keys.Root() }
 

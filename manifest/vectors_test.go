@@ -96,6 +96,17 @@ func encodings(t *testing.T) map[string]string {
 		name := fmt.Sprintf("content list of %d test chunks, BLAKE3-256 of the root page", n)
 		got[name] = writeContent(t, newMemory(), extents).List.String()
 	}
+	for _, n := range []int{9, 1000} {
+		var extents []Extent
+		for i := range n { // groups of 64 KiB, a sixth of them with four patches and a sixth with two
+			extents = append(extents, Extent{Kind: Data, Length: 65_536, ID: testID(i)})
+			for j := range i % 3 * (i % 2) * 2 {
+				extents = append(extents, Extent{Kind: Patch, First: uint64(7 * j), Count: uint64(1 + j), Length: uint64(1+j) * 1024, ID: testID([2]int{i, j})})
+			}
+		}
+		name := fmt.Sprintf("content list of %d test groups with patches, BLAKE3-256 of the root page", n)
+		got[name] = writeContent(t, newMemory(), extents).List.String()
+	}
 	return got
 }
 
