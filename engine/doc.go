@@ -59,7 +59,7 @@
 // interrupted backup had stored is used by the next one.
 //
 // A database of SQLite or bbolt of 1 MiB or more, and what else its source says to
-// consist of pages ([source.Paged]), is stored by the pages that changed since the
+// consist of pages ([source.Paged], DirSource.Pages), is stored by the pages that changed since the
 // last snapshot. With CacheDir that costs reading the file; without, what changed
 // is read from the repository as well, and compared.
 //

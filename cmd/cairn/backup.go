@@ -21,6 +21,7 @@ type backupFlags struct {
 	ignoreFile             []string
 	excludeCaches          bool
 	oneFileSystem          bool
+	pages                  []string
 	reread                 bool
 	dryRun                 bool
 	skipIfUnchanged        bool
@@ -53,11 +54,17 @@ Exclude patterns are those of .gitignore, relative to each PATH. With
 for their directory and all below. --exclude decides before they do. A PATH that
 is a symbolic link stands for what it leads to.
 
+Databases of SQLite and bbolt are stored by the pages that change. With --pages so
+are files that match a pattern, such as images of disks: of a running machine's
+image less is stored each day, and nothing is shared with files or images that hold
+the same at other places. --pages '!PATTERN' cuts even a database by content.
+
 Without --repo and ` + envRepo + ` the default repository is used, and made the first
 time, with a generated key.`,
 		Example: `  cairn backup ~/documents ~/pictures --exclude '*.tmp' --tag daily
   cairn backup /etc --host web1 --one-file-system --skip-if-unchanged
   cairn backup ~/src --ignore-file .gitignore --exclude-caches
+  cairn backup /var/lib/libvirt/images --pages '*.img' --pages '*.qcow2'
   cairn backup --stdin shop.sql -- pg_dump shop
   cairn backup --sqlite /var/lib/app/app.db`,
 		Annotations: map[string]string{longCommand: "backup"},
@@ -80,6 +87,7 @@ time, with a generated key.`,
 	fs.BoolVar(&f.excludeCaches, "exclude-caches", false, "leave out what is in directories with a CACHEDIR.TAG")
 	fs.StringArrayVar(&f.filesFrom, "files-from", nil, "`file` with further PATHs, one a line; - is standard input (may be repeated)")
 	fs.BoolVar(&f.oneFileSystem, "one-file-system", false, "leave out what is mounted below a PATH")
+	fs.StringArrayVar(&f.pages, "pages", nil, "`pattern` of files to store by pages of 4 KiB, such as images of disks (may be repeated)")
 	a.compressionFlag(fs)
 	fs.BoolVar(&f.reread, "reread", false, "read every file, whatever its times say")
 	fs.BoolVar(&f.dryRun, "dry-run", false, "store nothing; say what would be new")

@@ -24,6 +24,7 @@ type backupInput struct {
 	ignore  []string // names of ignore files
 	oneFS   bool
 	caches  bool // those with a tag are left out
+	pages   []string
 
 	stream   *source.StreamSource
 	database *sqlite.Source // at the one path of paths
@@ -73,15 +74,15 @@ func (a *app) backupInput(f backupFlags, args []string, dash int) (backupInput, 
 			return backupInput{}, fmt.Errorf("backup: %w", err)
 		}
 	}
-	return backupInput{paths: paths, exclude: exclude, ignore: f.ignoreFile, oneFS: f.oneFileSystem, caches: f.excludeCaches}, nil
+	return backupInput{paths: paths, exclude: exclude, ignore: f.ignoreFile, oneFS: f.oneFileSystem, caches: f.excludeCaches, pages: f.pages}, nil
 }
 
 // ofPaths reports whether f holds what only backups of PATHs know.
 func (f backupFlags) ofPaths() bool {
-	return len(f.filesFrom)+len(f.exclude)+len(f.excludeFile)+len(f.ignoreFile) > 0 || f.oneFileSystem || f.excludeCaches
+	return len(f.filesFrom)+len(f.exclude)+len(f.excludeFile)+len(f.ignoreFile)+len(f.pages) > 0 || f.oneFileSystem || f.excludeCaches
 }
 
-const flagsOfPaths = "--files-from, --exclude, --exclude-file, --ignore-file, --exclude-caches and --one-file-system"
+const flagsOfPaths = "--files-from, --exclude, --exclude-file, --ignore-file, --exclude-caches, --one-file-system and --pages"
 
 func (a *app) streamInput(f backupFlags, args []string, dash int) (backupInput, error) {
 	switch {
@@ -130,6 +131,7 @@ func (in backupInput) source(own []string) source.Source {
 		d := source.Dir(p)
 		d.Exclude, d.IgnoreFiles, d.Skip = in.exclude, in.ignore, own
 		d.OneFileSystem, d.ExcludeCaches = in.oneFS, in.caches
+		d.Pages = in.pages
 		sources[i] = d
 	}
 	if len(sources) == 1 {

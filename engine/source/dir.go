@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"iter"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -54,6 +55,16 @@ type DirSource struct {
 	// CACHEDIR.TAG, all but the tag (https://bford.info/cachedir).
 	ExcludeCaches bool
 
+	// Pages holds patterns, with the syntax and the order of Exclude, of files to
+	// store by pages of 4 KiB, such as images of disks: of those a backup stores the
+	// pages that changed. They share little with files of the same content at other
+	// places; see docs/adr/0007-page-profile.md for what that is worth. A pattern
+	// stands for what is below a directory as well. What it takes out again with
+	// "!" is cut by content, also a database. For a source that is one file the
+	// patterns are matched with its name.
+	// Default: databases of SQLite and bbolt by pages, all else by content.
+	Pages []string
+
 	// Skip holds paths of files and directories to leave out wherever they
 	// show up, by device and inode: the repository and its cache. Those that
 	// do not exist are ignored.
@@ -79,6 +90,10 @@ func (d *DirSource) Open(ctx context.Context) (View, error) {
 	if err != nil {
 		return nil, err
 	}
+	pages, err := newMatcher(d.Pages)
+	if err != nil {
+		return nil, err
+	}
 	for _, name := range d.IgnoreFiles {
 		if strings.ContainsAny(name, "/\x00") || !validPath(name) {
 			return nil, fmt.Errorf("%q is no name of an ignore file: %w", name, ErrPattern)
@@ -89,6 +104,7 @@ func (d *DirSource) Open(ctx context.Context) (View, error) {
 		filter: newFilter(exclude, d.IgnoreFiles),
 		oneFS:  d.OneFileSystem,
 		caches: d.ExcludeCaches,
+		pages:  pages,
 	}
 	if v.skip, err = lookAll(d.Skip); err != nil {
 		return nil, err
@@ -107,6 +123,7 @@ type dirView struct {
 	filter *filter
 	oneFS  bool
 	caches bool
+	pages  *matcher // nil: says nothing of any file
 	skip   []fs.FileInfo
 	link   Link // the root, if it is one
 	owners owners
@@ -192,6 +209,37 @@ func (v *dirView) OpenFile(ctx context.Context, path string) (io.ReadCloser, err
 		return nil, err
 	}
 	return f, nil
+}
+
+// grain returns the grain of an open file at rel: as the patterns say, and else
+// as the file begins.
+func (v *dirView) grain(rel string, file io.ReaderAt, size int64) (int, error) {
+	wish := v.paged(rel)
+	if wish == leftIn {
+		return 0, nil
+	}
+	grain, err := grainOf(file, size)
+	if wish == out && grain == 0 && err == nil {
+		grain = imageGrain
+	}
+	return grain, err
+}
+
+// paged returns what the patterns of Pages say of the file at rel: out if it is
+// to be stored by pages, leftIn if by content. The pattern of the deepest entry on
+// the way counts.
+func (v *dirView) paged(rel string) decision {
+	if v.pages == nil {
+		return undecided
+	}
+	if rel == "" {
+		rel = path.Base(v.root.Path)
+	}
+	d := v.pages.decide(rel, false)
+	for up, _ := splitPath(rel); d == undecided && up != ""; up, _ = splitPath(up) {
+		d = v.pages.decide(up, true)
+	}
+	return d
 }
 
 // lookAll returns what is at the paths, without those that do not exist.

@@ -209,13 +209,13 @@ func (f *file) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Grain looks at the begin of the file.
+// Grain asks the options, and looks at the begin of the file.
 func (f *file) Grain() (int, error) {
 	n, err := f.Again()
 	if err != nil {
 		return 0, err
 	}
-	grain, err := grainOf(f.File, int64(n.Size)) //nolint:gosec // a file's size
+	grain, err := f.view.grain(f.rel, f.File, int64(n.Size)) //nolint:gosec // a file's size
 	if err != nil {
 		err = f.view.fail("read", f.rel, err)
 	}

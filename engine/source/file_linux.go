@@ -129,8 +129,8 @@ func (f *file) NextData(off int64) (start, end int64, err error) {
 	return start, end, nil
 }
 
-// Grain looks at the begin of the file.
-func (f *file) Grain() (int, error) { return grainOf(f, f.size) }
+// Grain asks the options, and looks at the begin of the file.
+func (f *file) Grain() (int, error) { return f.view.grain(f.rel, f, f.size) }
 
 func (f *file) allData(off int64) (start, end int64, err error) {
 	if off >= f.size {

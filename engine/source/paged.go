@@ -8,7 +8,8 @@ import (
 )
 
 // ProfilePage is the Info.Profile of a view whose files consist of pages of 4 KiB
-// that are changed in place, such as images of disks. See [Paged].
+// that are changed in place, such as images of disks. See [Paged]; of some files of
+// a directory DirSource.Pages says the same.
 const ProfilePage = "page"
 
 // Paged is what an open file may implement if it can tell that it consists of pages

@@ -3,6 +3,7 @@ package source
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -92,4 +93,76 @@ func TestGrainOfProfile(t *testing.T) {
 			t.Errorf("Grain(%+v) = %d, %v, want %d", c.info, got, err, c.want)
 		}
 	}
+}
+
+// TestPagesByHand: patterns say which files of a directory consist of pages, and
+// which do not.
+func TestPagesByHand(t *testing.T) {
+	db := make([]byte, minPaged)
+	copy(db, "SQLite format 3\x00")
+	binary.BigEndian.PutUint16(db[16:], 4096)
+	dir := t.TempDir()
+	files := map[string][]byte{"a.img": {1}, "b.img": {2}, "c": {3}, "app.db": db, "vm/d": {4}, "vm/deep/e": {5}, "vm/deep/f.txt": {6}, "vm/app.db": db}
+	for name, data := range files {
+		at := filepath.Join(dir, filepath.FromSlash(name))
+		if err := os.MkdirAll(filepath.Dir(at), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(at, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, c := range map[string]struct {
+		pages []string
+		want  map[string]int // all others 0
+	}{
+		"none":      {nil, map[string]int{"app.db": DatabaseGrain, "vm/app.db": DatabaseGrain}},
+		"suffix":    {[]string{"*.img", "!b.*"}, map[string]int{"a.img": imageGrain, "app.db": DatabaseGrain, "vm/app.db": DatabaseGrain}},
+		"directory": {[]string{"vm/", "!*.txt"}, map[string]int{"app.db": DatabaseGrain, "vm/d": imageGrain, "vm/deep/e": imageGrain, "vm/app.db": DatabaseGrain}},
+		"top":       {[]string{"/c", "!app.db"}, map[string]int{"c": imageGrain}},
+	} {
+		src := Dir(dir)
+		src.Pages = c.pages
+		v, err := src.Open(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for at := range files {
+			if got := grainAt(t, v, v.Info().Roots[0].Name+"/"+at); got != c.want[at] {
+				t.Errorf("%s: the grain of %s is %d, want %d", name, at, got, c.want[at])
+			}
+		}
+		if err := v.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	one := Dir(filepath.Join(dir, "a.img"))
+	one.Pages = []string{"*.img"}
+	v, err := one.Open(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer v.Close()
+	if got := grainAt(t, v, v.Info().Roots[0].Name); got != imageGrain {
+		t.Errorf("the grain of a root that is a file is %d, want %d", got, imageGrain)
+	}
+	bad := Dir(dir)
+	bad.Pages = []string{"/"}
+	if _, err := bad.Open(t.Context()); !errors.Is(err, ErrPattern) {
+		t.Errorf("Open = %v, want ErrPattern", err)
+	}
+}
+
+func grainAt(t *testing.T, v View, at string) int {
+	t.Helper()
+	f, err := v.OpenFile(t.Context(), at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	grain, err := Grain(v.Info(), f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return grain
 }
