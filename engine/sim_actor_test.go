@@ -128,15 +128,21 @@ func (a *simActor) harmless(what string, err error) {
 
 // backup backs up a data set, which then changes.
 func (d *simData) backup(ctx context.Context, a *simActor, i int) {
+	m := a.w.model
+	a.w.baton.Lock()
 	if d.tree == nil || a.rng.IntN(4) > 0 {
 		d.change(a.rng, time.Now())
 	}
-	m := a.w.model
-	a.w.baton.Lock()
 	b := m.begin(fmt.Sprintf("%s-%d", a.name, i), d.name, d.tree)
 	at := m.apart(b)
 	a.w.baton.Unlock()
-	src := &simSource{name: d.name, tree: d.tree, think: a.proc.think}
+	src := &simSource{name: d.name, tree: b.tree, think: a.proc.think}
+	src.again = func() simTree {
+		a.w.baton.Lock()
+		defer a.w.baton.Unlock()
+		b.tree = d.tree
+		return b.tree
+	}
 	opts := engine.BackupOptions{Host: "h", User: "u", Tags: []string{b.tag}, Time: at, Reread: a.rng.IntN(8) == 0}
 	report, err := a.repo.Backup(ctx, src, opts)
 	a.w.baton.Lock()

@@ -103,12 +103,21 @@ type simSource struct {
 	// looks counts how often the whole tree was walked: a backup that begins
 	// anew walks it again.
 	looks int
+	// again returns the tree as it is now, for a backup that begins anew. Were it
+	// shown as it was, a time of change could look old and still be shared with a
+	// change that comes later.
+	again func() simTree
 	// think waits for the actor's turn, at the end of a walk.
 	think func(ctx context.Context) bool
 }
 
 // Open implements source.Source.
-func (s *simSource) Open(context.Context) (source.View, error) { return &simView{s}, nil }
+func (s *simSource) Open(context.Context) (source.View, error) {
+	if s.looks > 0 && s.again != nil {
+		s.tree = s.again()
+	}
+	return &simView{s}, nil
+}
 
 type simView struct{ *simSource }
 
