@@ -111,7 +111,12 @@ func (m *naive) apply(n uint64, e Effect) bool {
 		if e.Pin != nil {
 			s.pin = *e.Pin
 		}
-		s.tags = slices.Concat(slices.DeleteFunc(slices.Clone(s.tags), func(x string) bool { return slices.Contains(e.RemoveTags, x) }), e.AddTags)
+		s.tags = slices.DeleteFunc(slices.Clone(s.tags), func(x string) bool { return slices.Contains(e.RemoveTags, x) })
+		for _, tag := range e.AddTags {
+			if !slices.Contains(s.tags, tag) {
+				s.tags = append(s.tags, tag)
+			}
+		}
 		return true
 	case Doom:
 		return m.doom(n, e)
