@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"iter"
 	"os"
-	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -233,7 +232,7 @@ func (v *dirView) paged(rel string) decision {
 		return undecided
 	}
 	if rel == "" {
-		rel = path.Base(v.root.Path)
+		rel = filepath.Base(v.root.Path)
 	}
 	d := v.pages.decide(rel, false)
 	for up, _ := splitPath(rel); d == undecided && up != ""; up, _ = splitPath(up) {

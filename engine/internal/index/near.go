@@ -56,12 +56,12 @@ func neighbourhoodOf(p Place) neighbourhood {
 	return neighbourhood{Holder{p.Pack, p.Check}, uint16(p.Offset >> stretch)} //nolint:gosec // 9 bits
 }
 
-// appendKey appends the key of a part of the list of n.
-func (n neighbourhood) appendKey(dst []byte, part int) []byte {
-	dst = append(dst, kindList, byte(n.Pack>>32))
-	dst = binary.BigEndian.AppendUint32(dst, uint32(n.Pack)) //nolint:gosec // the lower half
-	dst = binary.BigEndian.AppendUint16(dst, n.part)
-	return append(dst, byte(part))
+// key returns the key of a part of the list of n.
+func (n neighbourhood) key(part int) []byte {
+	key := append(make([]byte, 0, 9), kindList, byte(n.Pack>>32))
+	key = binary.BigEndian.AppendUint32(key, uint32(n.Pack)) //nolint:gosec // the lower half
+	key = binary.BigEndian.AppendUint16(key, n.part)
+	return append(key, byte(part))
 }
 
 // A list is the folds of the chunks of a neighbourhood, one behind the other,
@@ -293,7 +293,7 @@ func (d *disk) insertLists(lists []list) error {
 			folds := sortFolds(l.folds)
 			parts := min((len(folds)+listPart-1)/listPart, listParts)
 			for i := range parts {
-				key := l.of.appendKey(nil, i)
+				key := l.of.key(i)
 				value := binary.BigEndian.AppendUint32(make([]byte, 0, maxList), l.of.Check)
 				value = append(value, byte(parts))
 				for _, f := range folds[i*listPart : min((i+1)*listPart, len(folds))] {
@@ -321,7 +321,7 @@ func sortFolds(raw []byte) []fold {
 func (d *disk) list(n neighbourhood) (folds []byte, err error) {
 	err = d.view(func(txn *badger.Txn) error {
 		for i, parts := 0, 1; i < parts; i++ {
-			key := n.appendKey(nil, i)
+			key := n.key(i)
 			item, err := txn.Get(key)
 			if errors.Is(err, badger.ErrKeyNotFound) {
 				return nil
@@ -351,7 +351,7 @@ func (d *disk) list(n neighbourhood) (folds []byte, err error) {
 
 // dropLists deletes the lists of a pack.
 func (d *disk) dropLists(pack uint64) error {
-	prefix := neighbourhood{Holder: Holder{Pack: pack}}.appendKey(nil, 0)[:6]
+	prefix := neighbourhood{Holder: Holder{Pack: pack}}.key(0)[:6]
 	var keys [][]byte
 	err := d.view(func(txn *badger.Txn) error {
 		it := txn.NewIterator(badger.IteratorOptions{Prefix: prefix})

@@ -194,7 +194,7 @@ func TestDropLists(t *testing.T) {
 func TestNearWrong(t *testing.T) {
 	t.Parallel()
 	es := packOf(1, 10, mib/2)
-	key := neighbourhoodOf(es[0].Place).appendKey(nil, 0)
+	key := neighbourhoodOf(es[0].Place).key(0)
 	for name, change := range map[string]func(d *disk, value []byte) []byte{
 		"a bit":      func(_ *disk, v []byte) []byte { v[listHead+3] ^= 4; return v },
 		"the check":  func(_ *disk, v []byte) []byte { v[len(v)-1] ^= 4; return v },
