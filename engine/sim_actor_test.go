@@ -192,6 +192,7 @@ func simForgetter(ctx context.Context, a *simActor, _ int) {
 // did not.
 func (a *simActor) forget(what string, ids []manifest.ID, f *simForget, do func() error) error {
 	a.w.baton.Lock()
+	begun := a.w.step
 	for _, id := range ids {
 		a.w.model.forgets[id] = append(a.w.model.forgets[id], f)
 	}
@@ -206,7 +207,9 @@ func (a *simActor) forget(what string, ids []manifest.ID, f *simForget, do func(
 		return err
 	}
 	for _, id := range ids {
-		if _, there := a.w.model.snaps[id]; there {
+		// It may have been gone already, and been brought back behind the record up
+		// to which this was read.
+		if snap, there := a.w.model.snaps[id]; there && snap.since < begun {
 			a.w.fail("V2: %s, %s of a snapshot that is visible", a.proc.name, what)
 		}
 	}

@@ -96,6 +96,7 @@ type simSnap struct {
 	chunks []chunk.ID // all that it is made of
 	lacks  bool       // some of them, by damage
 	paged  []string   // paths of files with patches, with the root
+	since  int        // the step at which it became visible, the last time
 }
 
 // A simState says how an operation ended.
@@ -285,7 +286,7 @@ func (m *simModel) committed(op *simOp, info *log.SnapshotInfo) {
 		m.w.stats["undeleted"]++
 	}
 	b.committed, b.record = id, op.key
-	s := &simSnap{info: info, backup: b}
+	s := &simSnap{info: info, backup: b, since: m.w.step}
 	if err := m.readSnapshot(s); err != nil {
 		m.w.fail("V1: backup %s, just committed: %v", b.tag, err)
 		return

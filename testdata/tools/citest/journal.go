@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -17,11 +18,14 @@ import (
 )
 
 // A journal keeps what passed, so that a run that is cut off is gone on with: one
-// line of JSON for each finished test, fuzz target and package, in a file whose
-// name is the hash of everything that is committed but the report. Where the
-// work tree is not what is committed, nothing is kept, and nothing taken.
+// line of JSON for each finished test, fuzz target and package, with the hash of
+// what is committed that it can depend on. Where the work tree is not what is
+// committed, nothing is kept, and nothing taken.
 type journal struct {
 	file     *os.File // nil: nothing is kept
+	tree     []byte   // what git ls-tree says
+	report   string
+	names    map[string]string // of treeName, by package
 	commit   string
 	settings string // what else a result depends on
 	tests    map[testKey]record
@@ -34,6 +38,7 @@ type journal struct {
 // the package as a whole passed, or with Drop, that nothing of it counts.
 type record struct {
 	Package  string
+	Tree     string             // treeName of the package
 	Test     string             `json:",omitempty"`
 	Fuzz     string             `json:",omitempty"`
 	Drop     bool               `json:",omitempty"`
@@ -46,10 +51,18 @@ type record struct {
 // settingNames are the environment variables that change what a test does.
 var settingNames = []string{"CAIRN_PROVE", "CAIRN_SCHEDULES", "CAIRN_PERCENT", "CAIRN_SEED", "CAIRN_SIM_FIRST", "CAIRN_SIM_SEED"}
 
+func newJournal() *journal {
+	return &journal{
+		names: make(map[string]string),
+		tests: make(map[testKey]record), fuzzed: make(map[testKey]record), whole: make(map[string]bool),
+	}
+}
+
 // openJournal opens the journal in dir, which need not exist. report is not part
 // of what is proven.
 func openJournal(ctx context.Context, dir, report string, o options) (*journal, error) {
-	j := &journal{tests: make(map[testKey]record), fuzzed: make(map[testKey]record), whole: make(map[string]bool)}
+	j := newJournal()
+	j.report = report
 	j.commit = said(ctx, "git", "rev-parse", "HEAD")
 	if dir == "" {
 		return j, nil
@@ -62,8 +75,7 @@ func openJournal(ctx context.Context, dir, report string, o options) (*journal, 
 		fmt.Fprintln(os.Stdout, "nothing is kept: the work tree is not what is committed")
 		return j, nil
 	}
-	tree, err := exec.CommandContext(ctx, "git", "ls-tree", "-r", "HEAD").Output()
-	if err != nil {
+	if j.tree, err = exec.CommandContext(ctx, "git", "ls-tree", "-r", "HEAD").Output(); err != nil {
 		return nil, fmt.Errorf("git ls-tree: %w", err)
 	}
 	j.settings = fmt.Sprintf("%s %s/%s race=%t", runtime.Version(), runtime.GOOS, runtime.GOARCH, o.race)
@@ -72,7 +84,7 @@ func openJournal(ctx context.Context, dir, report string, o options) (*journal, 
 			j.settings += " " + name + "=" + v
 		}
 	}
-	return j, j.open(filepath.Join(dir, treeName(tree, report)+".jsonl"))
+	return j, j.open(filepath.Join(dir, "passed.jsonl"))
 }
 
 // isChanged reports whether git status --porcelain lists anything but report.
@@ -85,11 +97,31 @@ func isChanged(status []byte, report string) bool {
 	return false
 }
 
-// treeName returns the hash of the lines of git ls-tree but that of report.
-func treeName(tree []byte, report string) string {
+// modulePath begins the names of the packages.
+const modulePath = "github.com/cairn-backup/cairn"
+
+// name returns treeName of a package.
+func (j *journal) name(pkg string) string {
+	name, ok := j.names[pkg]
+	if !ok {
+		name = treeName(j.tree, strings.TrimPrefix(strings.TrimPrefix(pkg, modulePath), "/"), j.report)
+		j.names[pkg] = name
+	}
+	return name
+}
+
+// treeName returns the hash of those lines of git ls-tree on which a test of the
+// package in dir can depend: all but the report, the module of these tools, and
+// the tests of other packages, which are no part of this one. What lies below
+// testdata is read by tests of anyone.
+func treeName(tree []byte, dir, report string) string {
 	h := sha256.New()
 	for line := range bytes.Lines(tree) {
-		if _, path, _ := strings.Cut(strings.TrimSpace(string(line)), "\t"); path != filepath.ToSlash(report) {
+		_, file, _ := strings.Cut(strings.TrimSpace(string(line)), "\t")
+		switch {
+		case file == filepath.ToSlash(report), strings.HasPrefix(file, "testdata/tools/"):
+		case strings.HasSuffix(file, "_test.go") && path.Dir(file) != dir && !strings.HasPrefix(file, "testdata/"):
+		default:
 			h.Write(line)
 		}
 	}
@@ -97,11 +129,11 @@ func treeName(tree []byte, report string) string {
 }
 
 // open reads the file, and opens it for more.
-func (j *journal) open(path string) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+func (j *journal) open(name string) error {
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
 		return err
 	}
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o644)
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o644)
 	if err != nil {
 		return err
 	}
@@ -121,9 +153,11 @@ func (j *journal) open(path string) error {
 	return err
 }
 
-// take counts a record, if it is one of this run's settings.
+// take counts a record, if it is one of this run's settings and of what is
+// committed now.
 func (j *journal) take(r record) {
 	switch {
+	case r.Tree != j.name(r.Package):
 	case r.Drop:
 		delete(j.whole, r.Package)
 		for key := range j.tests {
@@ -148,6 +182,7 @@ func (j *journal) add(r record) {
 	if j.file == nil {
 		return
 	}
+	r.Tree = j.name(r.Package)
 	line, err := json.Marshal(r)
 	if err == nil {
 		_, err = j.file.Write(append(line, '\n'))

@@ -12,7 +12,8 @@ import (
 // runOf feeds events to a tally that goes on with the journal at path.
 func runOf(t *testing.T, path, settings, events string) *tally {
 	t.Helper()
-	j := &journal{tests: make(map[testKey]record), fuzzed: make(map[testKey]record), whole: make(map[string]bool), commit: "c", settings: settings}
+	j := newJournal()
+	j.commit, j.settings = "c", settings
 	if err := j.open(path); err != nil {
 		t.Fatal(err)
 	}
@@ -123,12 +124,43 @@ func TestIsChanged(t *testing.T) {
 }
 
 func TestTreeName(t *testing.T) {
-	tree := "100644 blob aa\ta.go\n100644 blob bb\tdocs/r.md\n"
-	name := treeName([]byte(tree), "docs/r.md")
-	if name != treeName([]byte(strings.ReplaceAll(tree, "bb", "cc")), "docs/r.md") {
-		t.Error("the report counts")
+	tree := strings.Join([]string{
+		"100644 blob 01\ta.go", "100644 blob 02\tdocs/r.md", "100644 blob 03\tengine/a_test.go", "100644 blob 04\tengine/log/a_test.go",
+		"100644 blob 05\ttestdata/tools/main.go", "100644 blob 06\ttestdata/embed/a_test.go", "100644 blob 07\tengine/log/a.go", "",
+	}, "\n")
+	name := treeName([]byte(tree), "engine", "docs/r.md")
+	for blob, counts := range map[string]bool{"01": true, "02": false, "03": true, "04": false, "05": false, "06": true, "07": true} {
+		other := strings.Replace(tree, "blob "+blob, "blob ff", 1)
+		if got := treeName([]byte(other), "engine", "docs/r.md") != name; got != counts {
+			t.Errorf("what %s is counts: %t, want %t", blob, got, counts)
+		}
 	}
-	if name == treeName([]byte(strings.ReplaceAll(tree, "aa", "cc")), "docs/r.md") {
-		t.Error("the code does not count")
+}
+
+// TestJournalOfTree: what another tree has passed does not count.
+func TestJournalOfTree(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "journal")
+	for _, tree := range []string{"100644 blob 01\ta.go\n", "100644 blob 02\ta.go\n"} {
+		j := newJournal()
+		j.tree = []byte(tree)
+		if err := j.open(file); err != nil {
+			t.Fatal(err)
+		}
+		if got := j.passed("p"); len(got) > 0 {
+			t.Errorf("with %q of p %q passed", tree, got)
+		}
+		j.add(record{Package: "p", Test: "TestA"})
+		if err := j.close(); err != nil {
+			t.Fatal(err)
+		}
+		again := newJournal()
+		again.tree = []byte(tree)
+		if err := again.open(file); err != nil {
+			t.Fatal(err)
+		}
+		if got := again.passed("p"); !slices.Equal(got, []string{"TestA"}) {
+			t.Errorf("with %q again of p %q passed", tree, got)
+		}
+		_ = again.close() // it was only read
 	}
 }

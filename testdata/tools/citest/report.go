@@ -93,7 +93,7 @@ func writeReport(ctx context.Context, path string, t *tally, began time.Time) er
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "# Reliability\n\nWritten by `.ci/prove`, from what its run reported: no figure here was typed. What the tests are is in the code;\nthe invariants V1 to V19 are those of [design.md](design.md).\n\n")
 	figures(ctx, &b, t, began)
-	fmt.Fprintln(&b, "\nWhat passed once is not run again as long as nothing but this page is committed after it; when and at which commit each test ran is in its row.")
+	fmt.Fprintln(&b, "\nWhat passed once is not run again as long as nothing is committed after it on which it can depend: this page, the tools that ran it, and the tests of other packages do not count. When and at which commit each test ran is in its row.")
 	for _, s := range sections {
 		fmt.Fprintf(&b, "\n## %s\n\n%s\n\n", s.title, s.text)
 		fmt.Fprintln(&b, "| test | shows | result | seconds | when (UTC) | commit |\n|---|---|---|---:|---|---|")
