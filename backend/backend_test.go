@@ -63,6 +63,18 @@ func TestEnded(t *testing.T) {
 	if err := backend.Ended(ctx); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("Ended = %v, want DeadlineExceeded", err)
 	}
+
+	// What another call met says nothing about this one.
+	ctx, stop := context.WithCancelCause(t.Context())
+	mine := errors.New("mine")
+	stop(fmt.Errorf("%w: %w", mine, &backend.OpError{Op: "put", Key: "a", Kind: backend.ErrExist}))
+	err := backend.Ended(ctx)
+	if _, found := errors.AsType[*backend.OpError](err); found || errors.Is(err, backend.ErrExist) {
+		t.Errorf("Ended = %v is taken for an answer of the store", err)
+	}
+	if !errors.Is(err, mine) || !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), backend.ErrExist.Error()) {
+		t.Errorf("Ended = %v, want Canceled and the cause", err)
+	}
 }
 
 func TestSpan(t *testing.T) {

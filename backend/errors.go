@@ -85,14 +85,37 @@ func (e *OpError) Unwrap() []error {
 
 // Ended returns nil while ctx lasts, and then an error that errors.Is finds to
 // be both ctx.Err() and the cause that was given for it. A bare context.Cause
-// would hide that a call was cancelled.
+// would hide that a call was cancelled. What the cause says about a store is only
+// told, not found: it is about another call, and must not be taken for what became
+// of this one.
 func Ended(ctx context.Context) error {
 	err := ctx.Err()
 	if err == nil {
 		return nil
 	}
 	if cause := context.Cause(ctx); !errors.Is(cause, err) {
-		return fmt.Errorf("%w: %w", err, cause)
+		return fmt.Errorf("%w: %w", err, elsewhere{cause})
 	}
 	return err
+}
+
+// elsewhere is an error of another call.
+type elsewhere struct{ err error }
+
+func (e elsewhere) Error() string { return e.err.Error() }
+
+// Is finds whatever is in the chain of the error but the kinds of this package.
+func (e elsewhere) Is(target error) bool {
+	for _, kind := range kinds {
+		if target == kind {
+			return false
+		}
+	}
+	return errors.Is(e.err, target)
+}
+
+// kinds are the sentinels of this package.
+var kinds = []error{
+	ErrExist, ErrNotExist, ErrRange, ErrInvalidKey, ErrTooLarge,
+	ErrUnauthorized, ErrUnavailable, ErrNoSpace, ErrReadOnly, ErrUnknownOutcome, ErrUnsupported,
 }

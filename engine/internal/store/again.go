@@ -75,7 +75,16 @@ func sameBlock(a, b index.Place) bool {
 type seeks struct {
 	head  log.Position
 	packs map[uint64]bool
+	bad   map[badBlock]bool // what held nothing right, of chunks with several copies
 }
+
+// A badBlock is a block that could not be read.
+type badBlock struct {
+	pack   uint64
+	offset uint32
+}
+
+func blockOf(p index.Place) badBlock { return badBlock{p.Pack, p.Offset} }
 
 // seekCopies reads every segment for other copies of chunks whose places failed,
 // and of the others in the same packs, and puts what it finds into the index.
@@ -84,10 +93,14 @@ func (s *Store) seekCopies(ctx context.Context, ids []chunk.ID, failed []index.P
 	defer s.loadMu.Unlock()
 	head := s.opts.Log.Head()
 	if s.sought.head != head {
-		s.sought = seeks{head: head, packs: make(map[uint64]bool)}
+		s.sought = seeks{head: head, packs: make(map[uint64]bool), bad: make(map[badBlock]bool)}
 	}
-	c := copies{failed: make(map[chunk.ID]index.Place, len(ids)), packs: make(map[uint64]bool), places: make(map[chunk.ID]index.Place)}
+	c := copies{
+		failed: make(map[chunk.ID]index.Place, len(ids)), packs: make(map[uint64]bool), places: make(map[chunk.ID]index.Place),
+		bad: s.sought.bad,
+	}
 	for i, p := range failed {
+		c.bad[blockOf(p)] = true
 		if !s.sought.packs[p.Pack] {
 			c.packs[p.Pack] = true
 			c.failed[ids[i]] = p
@@ -140,6 +153,7 @@ type copies struct {
 	failed map[chunk.ID]index.Place // where they are not
 	packs  map[uint64]bool          // in which something failed
 	places map[chunk.ID]index.Place // where else they are
+	bad    map[badBlock]bool        // where nothing is, as an earlier seek was told, too
 }
 
 // wanted notes the other chunks of a pack in which something failed.
@@ -163,7 +177,7 @@ func (c *copies) elsewhere(st *log.State, t PackTable) {
 	}
 	for _, e := range Entries(number, t) {
 		failed, wanted := c.failed[e.ID]
-		if !wanted || sameBlock(failed, e.Place) || !placeHolds(st, e.Place) {
+		if !wanted || sameBlock(failed, e.Place) || c.bad[blockOf(e.Place)] || !placeHolds(st, e.Place) {
 			continue
 		}
 		// Whoever reads verifies: what is said to be damaged is better than nothing.

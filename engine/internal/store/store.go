@@ -327,10 +327,12 @@ func (s *Store) put(ctx context.Context, key backend.Key, object []byte) error {
 	for tries := 1; ; tries++ {
 		err := s.opts.Backend.Put(ctx, key, object)
 		switch {
-		case err == nil || tries > 1 && errors.Is(err, backend.ErrExist):
+		case err == nil:
 			return nil
-		case ctx.Err() != nil:
+		case ctx.Err() != nil: // before all else: the error may be that of whoever ended it
 			return backend.Ended(ctx)
+		case tries > 1 && errors.Is(err, backend.ErrExist):
+			return nil
 		case !errors.Is(err, backend.ErrUnknownOutcome):
 			return err
 		case tries == maxPuts:
