@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -151,12 +152,12 @@ func goldenIdentity(t *testing.T) engine.Secret {
 // A logReads counts the records that are read.
 type logReads struct {
 	backend.Backend
-	n int
+	n atomic.Int64
 }
 
 func (l *logReads) Get(ctx context.Context, key backend.Key, off, n int64) (io.ReadCloser, error) {
 	if strings.HasPrefix(string(key), string(layout.Records)) {
-		l.n++
+		l.n.Add(1)
 	}
 	return l.Backend.Get(ctx, key, off, n)
 }
@@ -184,8 +185,8 @@ func TestGoldenPages(t *testing.T) {
 	if err := r.Problem(); err != nil {
 		t.Fatal(err)
 	}
-	if b.n == 0 || b.n > 30 || r.Log().Head().N < 256 {
-		t.Errorf("%d of %d records were read to open it, there is a checkpoint at 256", b.n, r.Log().Head().N)
+	if n := b.n.Load(); n == 0 || n > 30 || r.Log().Head().N < 256 {
+		t.Errorf("%d of %d records were read to open it, there is a checkpoint at 256", n, r.Log().Head().N)
 	}
 	whole(t, r)
 	got := goldenSnapshots(t, r)
