@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -104,18 +105,11 @@ type elsewhere struct{ err error }
 
 func (e elsewhere) Error() string { return e.err.Error() }
 
-// Is finds whatever is in the chain of the error but the kinds of this package.
+// Is finds whatever is in the chain of the error but the sentinels of this
+// package.
 func (e elsewhere) Is(target error) bool {
-	for _, kind := range kinds {
-		if target == kind {
-			return false
-		}
-	}
-	return errors.Is(e.err, target)
-}
-
-// kinds are the sentinels of this package.
-var kinds = []error{
-	ErrExist, ErrNotExist, ErrRange, ErrInvalidKey, ErrTooLarge,
-	ErrUnauthorized, ErrUnavailable, ErrNoSpace, ErrReadOnly, ErrUnknownOutcome, ErrUnsupported,
+	return !slices.Contains([]error{
+		ErrExist, ErrNotExist, ErrRange, ErrInvalidKey, ErrTooLarge,
+		ErrUnauthorized, ErrUnavailable, ErrNoSpace, ErrReadOnly, ErrUnknownOutcome, ErrUnsupported,
+	}, target) && errors.Is(e.err, target)
 }
