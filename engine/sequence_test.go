@@ -116,7 +116,3 @@ func TestTarReaderGone(t *testing.T) {
 		}
 	}
 }
-
-type writerFunc func(p []byte) (int, error)
-
-func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
