@@ -15,8 +15,8 @@ import (
 // record is not stored and never will be.
 //
 // The end of ctx is no answer, so it does not end the search; only Options.Settle
-// does, and a disk that has lost what was written. But if every answer so far says that nothing was stored, there is
-// nothing to find out, and the end of ctx counts.
+// does, and a disk that has lost what was written. But if every answer so far says
+// that nothing was stored, there is nothing to find out, and the end of ctx counts.
 func (l *Log) settle(ctx context.Context, a *attempt) (*fetched, error) {
 	deadline, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.opts.Settle)
 	defer cancel()
