@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -50,15 +51,17 @@ func TestResume(t *testing.T) {
 	opts := engine.Settle(engine.Tuned(engine.Options{Workers: 2}, small), 200*time.Millisecond)
 	full := open(t, mem.New(), opts)
 	all := backUp(t, full, source.Dir(dir), engine.BackupOptions{}).Snapshot.Stats
-	for _, at := range []int{12, 15, 18} {
+	for _, at := range []int{20, 28, 36} {
 		disk := mem.New()
 		open(t, disk, opts).Close()
-		r, err := engine.Open(t.Context(), fault.Crash(disk, at), secret, opts)
+		watch := open(t, disk, opts)
+		broken := fault.New(disk)
+		r, err := engine.Open(t.Context(), broken, secret, opts)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := r.Backup(t.Context(), source.Dir(dir), engine.BackupOptions{}); err == nil {
-			t.Fatalf("crash at write %d: the backup ended well", at)
+		if _, err := r.Backup(t.Context(), crashAt(t, source.Dir(dir), at, watch, broken), engine.BackupOptions{}); err == nil {
+			t.Fatalf("crash at file %d: the backup ended well", at)
 		}
 		r.Close()
 
@@ -67,16 +70,16 @@ func TestResume(t *testing.T) {
 		src := enginetest.Watch(source.Dir(dir))
 		report := backUp(t, second, src, engine.BackupOptions{})
 		opened := len(src.Opened())
-		t.Logf("crash at write %d: %d of %d bytes were recorded; the second run opened %d files and stored %d", at, recorded, all.Stored, opened, report.Snapshot.Stats.Stored)
+		t.Logf("crash at file %d: %d of %d bytes were recorded; the second run opened %d files and stored %d", at, recorded, all.Stored, opened, report.Snapshot.Stats.Stored)
 		if !report.Resumed {
-			t.Errorf("crash at write %d: not resumed", at)
+			t.Errorf("crash at file %d: not resumed", at)
 		}
 		// A partial tree may be older than the last packs.
-		if taken, want := 40-opened, int(recorded/25_000)-16; taken < want || taken == 0 {
-			t.Errorf("crash at write %d: %d files were not read again, want %d", at, taken, want)
+		if taken, want := 40-opened, max(1, int(recorded/25_000)-24); taken < want {
+			t.Errorf("crash at file %d: %d files were not read again, want at least %d", at, taken, want)
 		}
 		if limit := all.Stored - recorded + 100<<10; report.Snapshot.Stats.Stored > limit {
-			t.Errorf("crash at write %d: the second run stored %d bytes, want at most %d", at, report.Snapshot.Stats.Stored, limit)
+			t.Errorf("crash at file %d: the second run stored %d bytes, want at most %d", at, report.Snapshot.Stats.Stored, limit)
 		}
 		same(t, dir, restore(t, second, report.Snapshot.ID))
 		whole(t, second)
@@ -87,6 +90,32 @@ func TestResume(t *testing.T) {
 			return nil
 		})
 	}
+}
+
+// crashAt returns src, from which at most 16 files are read that r does not show
+// as recorded, and with the at-th one no request to broken ends well any more.
+func crashAt(t *testing.T, src source.Source, at int, r *engine.Repository, broken *fault.Backend) source.Source {
+	var mu sync.Mutex
+	var opened int
+	watched := enginetest.Watch(src)
+	watched.OnOpen = func(string) error {
+		mu.Lock()
+		defer mu.Unlock()
+		opened++
+		for end := time.Now().Add(time.Minute); live(r) < uint64(25_000*max(0, opened-16)); time.Sleep(time.Millisecond) {
+			if err := r.Log().Refresh(t.Context()); err != nil {
+				return err
+			}
+			if time.Now().After(end) {
+				return fmt.Errorf("file %d: only %d bytes are recorded", opened, live(r))
+			}
+		}
+		if opened == at {
+			broken.Add(fault.Rule{Err: fault.ErrInjected})
+		}
+		return nil
+	}
+	return watched
 }
 
 // TestCancelRecords: what a cancelled backup has stored is recorded before it
