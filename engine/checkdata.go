@@ -53,13 +53,20 @@ func (c *checker) checkPacks(ctx context.Context) error {
 	}
 	g, groupCtx := errgroup.WithContext(ctx)
 	g.SetLimit(c.repo.opts.Workers)
+	rooms := make(chan []byte, c.repo.opts.Workers)
+	for range cap(rooms) {
+		rooms <- nil
+	}
 	for _, number := range chosen {
 		if groupCtx.Err() != nil {
 			break
 		}
 		info := c.packs[number]
 		g.Go(func() error {
-			err := c.checkPack(groupCtx, number, info)
+			// A pack is larger than all the garbage that is let lie.
+			room := <-rooms
+			defer func() { rooms <- room }()
+			err := c.checkPack(groupCtx, number, info, &room)
 			c.meter.AddFiles(1)
 			if c.opts.Depth >= DepthData {
 				c.meter.AddBytes(int64(info.Size))
@@ -76,7 +83,8 @@ func (c *checker) checkPacks(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
-func (c *checker) checkPack(ctx context.Context, number uint64, info log.PackInfo) error {
+// checkPack opens a pack, and reads it into room, which it makes larger if need be.
+func (c *checker) checkPack(ctx context.Context, number uint64, info log.PackInfo, room *[]byte) error {
 	footer, err := c.readFooter(ctx, number, info)
 	if errors.Is(err, ErrCorrupt) {
 		c.wholePack(number, info, err)
@@ -91,7 +99,11 @@ func (c *checker) checkPack(ctx context.Context, number uint64, info log.PackInf
 	if c.opts.Depth < DepthData {
 		return nil
 	}
-	object, err := c.store.ReadRange(ctx, number, 0, int64(info.Size))
+	if cap(*room) < int(info.Size) {
+		*room = make([]byte, max(int(info.Size), store.RoomyPack))
+	}
+	object := (*room)[:info.Size]
+	err = c.store.ReadInto(ctx, number, 0, object)
 	if errors.Is(err, ErrCorrupt) {
 		c.wholePack(number, info, err)
 		return nil

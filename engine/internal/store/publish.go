@@ -25,10 +25,10 @@ const (
 	// in a known stream would tell what the stream is.
 	minPack = 12 << 20
 	maxPack = 20 << 20
-	// roomyPack is how large the buffer of a pack is made, in bytes: enough for
+	// RoomyPack is how large the buffer of a pack is made, in bytes: enough for
 	// any, so that none is copied into a larger one at its end. What of it is not
 	// written takes no memory.
-	roomyPack = maxPack + blockSize
+	RoomyPack = maxPack + blockSize
 	// maxMetaPack bounds packs of tree pages, which are read by pieces.
 	maxMetaPack = 4 << 20
 )
@@ -163,7 +163,7 @@ func (ss *Session) takePack(kind seal.Kind) (*openPack, error) {
 		return nil, err
 	}
 	o := ss.store.opts
-	targets := [...]int{roomyPack, maxMetaPack}
+	targets := [...]int{RoomyPack, maxMetaPack}
 	w, err := pack.NewWriter(pack.Config{
 		Key: o.Keys.Data(0), Kind: kind, Repository: o.Repository, Hash: o.Keys.Chunk,
 		Target: targets[slot(kind)], Buffer: buf,

@@ -322,11 +322,17 @@ func (s *Store) fetchBlock(ctx context.Context, r *Reader, p index.Place, tree b
 
 // ReadRange reads bytes of a live pack.
 func (s *Store) ReadRange(ctx context.Context, number uint64, off, n int64) ([]byte, error) {
+	buf := make([]byte, n)
+	return buf, s.ReadInto(ctx, number, off, buf)
+}
+
+// ReadInto fills buf with bytes of a live pack.
+func (s *Store) ReadInto(ctx context.Context, number uint64, off int64, buf []byte) error {
 	info, ok := s.packInfo(number)
 	if !ok {
-		return nil, notLive(number)
+		return notLive(number)
 	}
-	return s.readAt(ctx, info, off, n)
+	return s.readInto(ctx, info, off, buf)
 }
 
 // Stream opens a range of a live pack, to be read from its first byte on. The
