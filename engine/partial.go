@@ -30,14 +30,10 @@ func (s *saver) partial(ctx context.Context) ([]byte, error) {
 
 // partialDir lists what is finished of a directory that is being walked.
 func (s *saver) partialDir(ctx context.Context, d *openDir) (chunk.ID, error) {
-	d.mu.Lock()
-	if d.tree != (chunk.ID{}) {
-		defer d.mu.Unlock()
-		return d.tree, nil
+	tree, list, queue, err := d.soFar(ctx)
+	if err != nil || list == nil {
+		return tree, err
 	}
-	list := d.list.Clone()
-	queue := append([]*pending(nil), d.queue...)
-	d.mu.Unlock()
 	for _, p := range queue {
 		var node manifest.Node
 		switch below := p.dir.Load(); {

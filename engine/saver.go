@@ -11,7 +11,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/cairn-backup/cairn/chunk"
-	"github.com/cairn-backup/cairn/engine/internal/latch"
 	"github.com/cairn-backup/cairn/engine/internal/rule"
 	"github.com/cairn-backup/cairn/engine/internal/store"
 	"github.com/cairn-backup/cairn/engine/progress"
@@ -66,31 +65,10 @@ type pending struct {
 	err  error         // ends the backup
 	done chan struct{} // closed when the rest is set; nil: it is
 	old  *oldContent   // of a file, what a parent has of it; nil: nothing
+	was  *oldNode      // what the first parent has; nil: nothing
 
 	finished atomic.Bool
 	dir      atomic.Pointer[openDir] // a directory that is being walked
-}
-
-// An openDir is a directory that is being walked.
-type openDir struct {
-	node manifest.Node // its own, without Tree
-
-	mu    latch.Mutex // guards what follows
-	list  *manifest.DirWriter
-	queue []*pending // not yet in list, by name
-	tree  chunk.ID   // the whole list, once it is finished
-}
-
-// finish stores the list, which is whole.
-func (d *openDir) finish(ctx context.Context) (chunk.ID, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	tree, err := d.list.Finish(ctx)
-	if err == nil && !tree.IsZero() {
-		// Whoever holds d wants no more of it, and a tree has many.
-		d.tree, d.list, d.queue = tree, nil, nil
-	}
-	return tree, err
 }
 
 // start makes a new saver ready for save.
@@ -126,8 +104,7 @@ func (s *saver) save(parent context.Context) (chunk.ID, error) {
 		for i, t := range s.parents.trees {
 			dirs = append(dirs, parentDir{index: i, tree: t.tree})
 		}
-		top := new(openDir)
-		top.list = manifest.NewDirWriter(s.session)
+		top := s.newDir(manifest.Node{}, dirs)
 		s.top.Store(top)
 		tree, err = s.saveDir(ctx, "", top, dirs)
 		return err
@@ -168,7 +145,7 @@ func (s *saver) saveDir(ctx context.Context, path string, d *openDir, parentDirs
 		s.wait(d)
 		return chunk.ID{}, failed
 	}
-	return d.finish(ctx)
+	return s.finish(ctx, d, old)
 }
 
 // saveEntry begins to save one entry of a directory.
@@ -183,6 +160,9 @@ func (s *saver) saveEntry(ctx context.Context, path string, d *openDir, n manife
 		return err
 	}
 	p := &pending{path: join(path, n.Name), node: n}
+	if len(match) > 0 {
+		p.was = &match[0]
+	}
 	d.mu.Lock()
 	d.queue = append(d.queue, p)
 	d.mu.Unlock()
@@ -246,7 +226,7 @@ func (s *saver) add(ctx context.Context, d *openDir, p *pending) error {
 		return nil
 	}
 	s.count(&p.node)
-	return d.list.Add(ctx, p.node)
+	return d.add(ctx, p)
 }
 
 func (s *saver) count(n *manifest.Node) {
@@ -345,7 +325,7 @@ func (s *saver) beginDir(ctx context.Context, p *pending, same *manifest.Node, m
 		} else if s.complete(ctx, p); p.err != nil || p.skip {
 			return
 		}
-		d := &openDir{node: p.node, list: manifest.NewDirWriter(s.session)}
+		d := s.newDir(p.node, dirs)
 		p.dir.Store(d)
 		p.node.Tree, p.err = s.saveDir(ctx, p.path, d, dirs)
 		if p.err == nil {
@@ -451,7 +431,9 @@ type oldDir struct {
 	next  func() (manifest.Node, error, bool)
 	stop  func()
 	node  manifest.Node
-	ok    bool
+	read  int  // nodes, and one for the end
+	ok    bool // there is a node, or none was read yet
+	whole bool // all were read, without an error
 }
 
 func (s *saver) openOld(ctx context.Context, dirs []parentDir) *oldDirs {
@@ -476,15 +458,24 @@ func (o *oldDirs) match(name string) ([]oldNode, error) {
 	var found []oldNode
 	for _, d := range o.dirs {
 		for d.ok && d.node.Name < name {
-			n, err, ok := d.next()
-			if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+			if err := d.advance(); err != nil {
 				return nil, err
 			}
-			d.node, d.ok = n, ok && err == nil
 		}
 		if d.ok && d.node.Name == name {
 			found = append(found, oldNode{index: d.index, node: d.node})
 		}
 	}
 	return found, nil
+}
+
+// advance goes to the next node. The only errors are those of a context.
+func (d *oldDir) advance() error {
+	n, err, ok := d.next()
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	d.node, d.ok, d.whole = n, ok && err == nil, !ok
+	d.read++
+	return nil
 }

@@ -104,6 +104,14 @@ type Node struct {
 	Flags Flags
 }
 
+// Equal reports whether n and o are stored as the same bytes, as far as that can be
+// told without storing them: false of nodes with attributes in a chunk unless
+// both name it.
+func (n *Node) Equal(o *Node) bool {
+	return n.Name == o.Name && n.Look == o.Look && n.Link == o.Link && n.Tree == o.Tree &&
+		n.Content.Size == o.Content.Size && sameData(n, o) && sameMetadata(n, o)
+}
+
 // A Look is what identifies one state of a file to the system it was read on.
 // The zero Look is unknown.
 type Look struct {
