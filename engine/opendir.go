@@ -10,37 +10,35 @@ import (
 
 // An openDir is a directory that is being walked.
 //
-// As long as its nodes are some of those that a parent's list has, none is written: if
-// it has no others, that list is the new one as well, and is named as a whole.
+// While every node so far equals the parent's, nothing is written. If the parent
+// has no others, its list is named.
 type openDir struct {
 	node manifest.Node // its own, without Tree
 
 	mu    latch.Mutex // guards what follows
 	put   manifest.Putter
 	list  *manifest.DirWriter // nil: nothing was written
-	like  *parentDir          // which has all nodes of same; nil: there is none any more
-	same  []*pending          // not in list
+	like  *oldDir             // which has all nodes of same; nil: there is none any more
+	same  []manifest.Node     // not in list; at most window
 	queue []*pending          // done or not, neither in list nor in same, by name
 	tree  chunk.ID            // the whole list, once it is finished
 }
 
-// newDir returns the directory n, without entries. parents are the same directory
-// in the parent trees.
-func (s *saver) newDir(n manifest.Node, parents []parentDir) *openDir {
+// newDir returns the directory n, without entries, to be walked beside old.
+func (s *saver) newDir(n manifest.Node, old *oldDirs) *openDir {
 	d := &openDir{node: n, put: s.session}
 	// After a conflict, and where all is to be read again, nothing is named that
 	// was not stored or found by its chunks.
-	if len(parents) > 0 && !s.opts.Reread {
-		d.like = &parents[0]
+	if len(old.dirs) > 0 && !s.opts.Reread {
+		d.like = old.dirs[0]
 	}
 	return d
 }
 
 // add adds a node that is done. The caller holds mu.
 func (d *openDir) add(ctx context.Context, p *pending) error {
-	// Who differs at last writes all of them: no more are kept than are in hand anyway.
 	if d.like != nil && len(d.same) < window && d.inParent(p) {
-		d.same = append(d.same, p)
+		d.same = append(d.same, p.node)
 		return nil
 	}
 	if err := d.write(ctx); err != nil {
@@ -49,9 +47,10 @@ func (d *openDir) add(ctx context.Context, p *pending) error {
 	return d.list.Add(ctx, p.node)
 }
 
-// inParent reports whether the parent's list has p as it is.
+// inParent reports whether the parent's list has p as it is, behind those of same.
 func (d *openDir) inParent(p *pending) bool {
-	return p.was != nil && p.was.index == d.like.index && p.node.Equal(&p.was.node)
+	return p.was != nil && p.was.index == d.like.index && p.node.Equal(&p.was.node) &&
+		(len(d.same) == 0 || p.node.Name > d.same[len(d.same)-1].Name)
 }
 
 // write makes the list one of its own, with all nodes that were added.
@@ -61,8 +60,8 @@ func (d *openDir) write(ctx context.Context) error {
 	}
 	same := d.same
 	d.like, d.same = nil, nil
-	for _, p := range same {
-		if err := d.list.Add(ctx, p.node); err != nil {
+	for _, n := range same {
+		if err := d.list.Add(ctx, n); err != nil {
 			return err
 		}
 	}
@@ -82,8 +81,8 @@ func (d *openDir) soFar(ctx context.Context) (tree chunk.ID, list *manifest.DirW
 	} else {
 		list = manifest.NewDirWriter(d.put)
 	}
-	for _, p := range d.same {
-		if err := list.Add(ctx, p.node); err != nil {
+	for _, n := range d.same {
+		if err := list.Add(ctx, n); err != nil {
 			return chunk.ID{}, nil, nil, err
 		}
 	}
@@ -91,10 +90,10 @@ func (d *openDir) soFar(ctx context.Context) (tree chunk.ID, list *manifest.DirW
 }
 
 // finish stores the list, which is whole, or names the parent's that is like it.
-func (s *saver) finish(ctx context.Context, d *openDir, old *oldDirs) (chunk.ID, error) {
+func (s *saver) finish(ctx context.Context, d *openDir) (chunk.ID, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	tree, err := s.reuse(d, old)
+	tree, err := s.reuse(d)
 	if err == nil && tree.IsZero() {
 		if err = d.write(ctx); err == nil {
 			tree, err = d.list.Finish(ctx)
@@ -108,20 +107,20 @@ func (s *saver) finish(ctx context.Context, d *openDir, old *oldDirs) (chunk.ID,
 }
 
 // reuse returns the parent's list if it has the nodes of d and no others, else the
-// zero ID.
-func (s *saver) reuse(d *openDir, old *oldDirs) (chunk.ID, error) {
-	if d.like == nil || len(d.same) == 0 {
+// zero ID. Only what a session that inherits the parent's needs may name is named;
+// where no file was taken over none are inherited, and this is no reason to.
+func (s *saver) reuse(d *openDir) (chunk.ID, error) {
+	old := d.like
+	if old == nil || len(d.same) == 0 || !s.inherits[old.index].Load() {
 		return chunk.ID{}, nil
 	}
-	behind := old.dirs[0] // as parents[0] of newDir
-	if behind.read == len(d.same) {
-		if err := behind.advance(); err != nil {
+	if old.read == len(d.same) {
+		if err := old.advance(); err != nil {
 			return chunk.ID{}, err
 		}
 	}
-	if !behind.whole || behind.read != len(d.same)+1 {
+	if !old.whole || old.read != len(d.same)+1 {
 		return chunk.ID{}, nil
 	}
-	s.inherit(d.like.index)
-	return d.like.tree, nil
+	return old.tree, nil
 }

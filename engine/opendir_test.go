@@ -8,7 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/cairn-backup/cairn/backend/mem"
@@ -72,10 +72,12 @@ func TestOpenDir(t *testing.T) {
 		old, new []manifest.Node
 		skip     int // so many entries behind the last are left out
 		broken   bool
+		alone    bool // nothing was inherited yet
 		named    bool
 	}{
 		{name: "the same", old: nodes(0, 300), new: nodes(0, 300), named: true},
 		{name: "the same, and a socket behind it", old: nodes(0, 300), new: nodes(0, 300), skip: 1, named: true},
+		{name: "the same, but nothing was taken over", old: nodes(0, 300), new: nodes(0, 300), alone: true},
 		{name: "as many as are kept", old: nodes(0, window), new: nodes(0, window), named: true},
 		{name: "one more than that", old: nodes(0, window+1), new: nodes(0, window+1)},
 		{name: "many more", old: nodes(0, 5000), new: nodes(0, 5000)},
@@ -95,10 +97,10 @@ func TestOpenDir(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			ctx := t.Context()
 			m := &pageMap{pages: make(map[chunk.ID][]byte)}
-			parent := parentDir{tree: listed(t, m, c.old)}
+			parent := listed(t, m, c.old)
 			want := listed(t, m, c.new)
 			next, stop := iter.Pull2(func(yield func(manifest.Node, error) bool) {
-				for n, err := range manifest.ReadDir(ctx, m, parent.tree) {
+				for n, err := range manifest.ReadDir(ctx, m, parent) {
 					if !yield(n, err) {
 						return
 					}
@@ -107,12 +109,11 @@ func TestOpenDir(t *testing.T) {
 					yield(manifest.Node{}, errors.New("unreadable"))
 				}
 			})
-			old := &oldDirs{dirs: []*oldDir{{next: next, stop: stop, ok: true}}}
+			old := &oldDirs{dirs: []*oldDir{{tree: parent, next: next, stop: stop, ok: true}}}
 			defer old.close()
-			s := &saver{taken: make([]sync.Once, 1)}
-			s.parents.trees = make([]parentTree, 1)
-			s.taken[0].Do(func() {}) // there is no session
-			d := &openDir{put: m, like: &parent}
+			s := &saver{inherits: make([]atomic.Bool, 1)}
+			s.inherits[0].Store(!c.alone)
+			d := &openDir{put: m, like: old.dirs[0]}
 			m.puts = 0
 			for _, n := range c.new {
 				match, err := old.match(n.Name)
@@ -140,12 +141,12 @@ func TestOpenDir(t *testing.T) {
 				t.Errorf("so far it is %v, %v; want %v", got, err, want)
 			}
 			m.puts = 0
-			got, err := s.finish(ctx, d, old)
+			got, err := s.finish(ctx, d)
 			if err != nil || got != want {
 				t.Errorf("the list is %v, %v; want %v", got, err, want)
 			}
-			if named := m.puts == 0; named != c.named || named != s.inherited.Load() {
-				t.Errorf("pages put: %d, inherited: %v", m.puts, s.inherited.Load())
+			if named := m.puts == 0; named != c.named {
+				t.Errorf("pages put: %d", m.puts)
 			}
 		})
 	}
@@ -199,5 +200,29 @@ func TestReuse(t *testing.T) {
 		if got.Snapshot.Tree != want.Snapshot.Tree {
 			t.Fatalf("round %d: the tree differs from one that was written anew", round)
 		}
+	}
+}
+
+// TestNameTwice: a source that yields a name twice is refused, also where the parent
+// has as many entries.
+func TestNameTwice(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	m := &pageMap{pages: make(map[chunk.ID][]byte)}
+	parent := listed(t, m, nodes(0, 2))
+	next, stop := iter.Pull2(manifest.ReadDir(ctx, m, parent))
+	old := &oldDirs{dirs: []*oldDir{{tree: parent, next: next, stop: stop, ok: true}}}
+	defer old.close()
+	d := &openDir{put: m, like: old.dirs[0]}
+	var err error
+	for range 2 {
+		match, matchErr := old.match("00000")
+		if matchErr != nil || len(match) != 1 {
+			t.Fatal(match, matchErr)
+		}
+		err = errors.Join(err, d.add(ctx, &pending{node: nodes(0, 1)[0], was: &match[0]}))
+	}
+	if !errors.Is(err, manifest.ErrInvalid) {
+		t.Errorf("add = %v, want ErrInvalid", err)
 	}
 }

@@ -33,7 +33,7 @@ const (
 // Directories are walked by the goroutine that found them, or by another one
 // where there is one to spare; files are read by Options.Workers goroutines.
 // The nodes of a directory are added in order as they are done, at most window
-// of them waiting.
+// of them waiting, and as many that may turn out to be the parent's; see openDir.
 type saver struct {
 	*backup
 	session *store.Session
@@ -46,9 +46,10 @@ type saver struct {
 		files, dirs, others, bytes, read, missing, changed atomic.Uint64
 	}
 	sockets   atomic.Uint64
-	inherited atomic.Bool // a parent's node was taken over
+	inherited atomic.Bool   // a parent's node was taken over
+	inherits  []atomic.Bool // by parent tree: its needs are ours
 	resumed   atomic.Bool
-	taken     []sync.Once // by parent tree: its needs are ours
+	taken     []sync.Once // by parent tree: its needs are made ours
 	top       atomic.Pointer[openDir]
 
 	mu          sync.Mutex // guards what follows
@@ -65,7 +66,7 @@ type pending struct {
 	err  error         // ends the backup
 	done chan struct{} // closed when the rest is set; nil: it is
 	old  *oldContent   // of a file, what a parent has of it; nil: nothing
-	was  *oldNode      // what the first parent has; nil: nothing
+	was  *oldNode      // what the first parent that has it has; nil: nothing
 
 	finished atomic.Bool
 	dir      atomic.Pointer[openDir] // a directory that is being walked
@@ -77,6 +78,7 @@ func (s *saver) start(b *backup, session *store.Session, parents parents) {
 	s.reading = make(chan *pending)
 	s.walkers = make(chan struct{}, b.repo.opts.Workers)
 	s.taken = make([]sync.Once, len(parents.trees))
+	s.inherits = make([]atomic.Bool, len(parents.trees))
 }
 
 // figures returns the counts.
@@ -104,9 +106,11 @@ func (s *saver) save(parent context.Context) (chunk.ID, error) {
 		for i, t := range s.parents.trees {
 			dirs = append(dirs, parentDir{index: i, tree: t.tree})
 		}
-		top := s.newDir(manifest.Node{}, dirs)
+		old := s.openOld(ctx, dirs)
+		defer old.close()
+		top := s.newDir(manifest.Node{}, old)
 		s.top.Store(top)
-		tree, err = s.saveDir(ctx, "", top, dirs)
+		tree, err = s.saveDir(ctx, "", top, old)
 		return err
 	})
 	err := g.Wait()
@@ -122,10 +126,9 @@ type parentDir struct {
 	tree  chunk.ID
 }
 
-// saveDir stores the list of a directory and all below it.
-func (s *saver) saveDir(ctx context.Context, path string, d *openDir, parentDirs []parentDir) (chunk.ID, error) {
-	old := s.openOld(ctx, parentDirs)
-	defer old.close()
+// saveDir stores the list of a directory and all below it; old is the same directory
+// in the parents.
+func (s *saver) saveDir(ctx context.Context, path string, d *openDir, old *oldDirs) (chunk.ID, error) {
 	var failed error
 	for n, err := range s.view.ReadDir(ctx, path) {
 		if err != nil {
@@ -145,7 +148,7 @@ func (s *saver) saveDir(ctx context.Context, path string, d *openDir, parentDirs
 		s.wait(d)
 		return chunk.ID{}, failed
 	}
-	return s.finish(ctx, d, old)
+	return s.finish(ctx, d)
 }
 
 // saveEntry begins to save one entry of a directory.
@@ -296,10 +299,12 @@ func (s *saver) inherit(index int) {
 	}
 	// Before the node counts as finished, whoever is first: a record of the
 	// session may come any time.
-	if rule.Off(rule.Inherit) {
-		return
-	}
-	s.taken[index].Do(func() { s.session.Need(s.parents.trees[index].needs) })
+	s.taken[index].Do(func() {
+		if !rule.Off(rule.Inherit) {
+			s.session.Need(s.parents.trees[index].needs)
+		}
+		s.inherits[index].Store(true)
+	})
 }
 
 // complete reads what the walk left out; an entry that cannot be read is left
@@ -325,9 +330,11 @@ func (s *saver) beginDir(ctx context.Context, p *pending, same *manifest.Node, m
 		} else if s.complete(ctx, p); p.err != nil || p.skip {
 			return
 		}
-		d := s.newDir(p.node, dirs)
+		old := s.openOld(ctx, dirs)
+		defer old.close()
+		d := s.newDir(p.node, old)
 		p.dir.Store(d)
-		p.node.Tree, p.err = s.saveDir(ctx, p.path, d, dirs)
+		p.node.Tree, p.err = s.saveDir(ctx, p.path, d, old)
 		if p.err == nil {
 			p.finished.Store(true)
 			p.dir.Store(nil) // only now, see partialDir
@@ -427,7 +434,8 @@ type oldDirs struct {
 }
 
 type oldDir struct {
-	index int
+	index int      // in parents.trees
+	tree  chunk.ID // of the list
 	next  func() (manifest.Node, error, bool)
 	stop  func()
 	node  manifest.Node
@@ -440,7 +448,7 @@ func (s *saver) openOld(ctx context.Context, dirs []parentDir) *oldDirs {
 	var o oldDirs
 	for _, d := range dirs {
 		next, stop := iter.Pull2(manifest.ReadDir(ctx, s.repo.store, d.tree))
-		o.dirs = append(o.dirs, &oldDir{index: d.index, next: next, stop: stop, ok: true})
+		o.dirs = append(o.dirs, &oldDir{index: d.index, tree: d.tree, next: next, stop: stop, ok: true})
 	}
 	return &o
 }
