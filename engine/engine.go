@@ -39,8 +39,8 @@ type Options struct {
 
 	// Workers is how many goroutines split, compress and verify, 1 to 256.
 	// Peak resident memory of a backup is about 105 MiB + Workers * 20 MiB, of a
-	// restore 65 MiB + Workers * 10 MiB, of a check of every byte 75 MiB +
-	// Workers * 27 MiB, however much data there is, in a process that does nothing
+	// restore 65 MiB + Workers * 10 MiB, of a check of every byte 55 MiB +
+	// Workers * 26 MiB, however much data there is, in a process that does nothing
 	// else and collects garbage as the command does: a fixed 24 MiB of it lie. A
 	// restore from a store in a network takes 1.5 MiB more for each request that
 	// it has under way, which are as many as backend.Concurrency says: 48 MiB with
