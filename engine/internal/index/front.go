@@ -89,6 +89,7 @@ func openFront(dir string, sums *summer, damaged *atomic.Bool, limits frontLimit
 			_ = lock.Close() // err says why
 		}
 	}()
+	removeFills(dir)
 	f := &front{dir: dir, sums: sums, damaged: damaged, lock: lock, frontLimits: limits}
 	d := f.newDisk()
 	if err := d.room(); err != nil {
@@ -306,6 +307,12 @@ func (f *front) insertWhole(entries []Entry) (bool, error) {
 
 // spill makes a database of a front that is whole. The caller holds mu.
 func (f *front) spill() error {
+	return f.spillInto(func(*disk) error { return nil })
+}
+
+// spillInto is as spill, where fill comes before what the front has. The caller
+// holds mu.
+func (f *front) spillInto(fill func(*disk) error) error {
 	d := f.newDisk()
 	if err := d.room(); err != nil {
 		return err
@@ -317,7 +324,11 @@ func (f *front) spill() error {
 		return err
 	}
 	f.top = d.gen
-	if err := f.spillTo(d); err != nil {
+	err := fill(d)
+	if err == nil {
+		err = f.spillTo(d)
+	}
+	if err != nil {
 		d.abandon()
 		d.removeBut(0)
 		return err

@@ -229,7 +229,12 @@ func (f *front) insertLists(entries []Entry) error {
 	if d == nil {
 		return nil
 	}
-	var lists []list
+	return d.insertLists(listsOf(entries))
+}
+
+// listsOf returns the lists of the chunks of one pack, which come in their order
+// there.
+func listsOf(entries []Entry) (lists []list) {
 	for _, e := range entries {
 		n := neighbourhoodOf(e.Place)
 		if len(lists) == 0 || lists[len(lists)-1].of != n {
@@ -238,7 +243,7 @@ func (f *front) insertLists(entries []Entry) error {
 		k, l := foldOf(e.ID), &lists[len(lists)-1]
 		l.folds = append(l.folds, k[:]...)
 	}
-	return d.insertLists(lists)
+	return lists
 }
 
 // spillLists lists the entries of a front that was whole. Their values are not
@@ -289,23 +294,32 @@ func (d *disk) insertLists(lists []list) error {
 	return d.write(func(db *badger.DB) error {
 		wb := db.NewWriteBatch()
 		defer wb.Cancel()
-		for _, l := range lists {
-			folds := sortFolds(l.folds)
-			parts := min((len(folds)+listPart-1)/listPart, listParts)
-			for i := range parts {
-				key := l.of.key(i)
-				value := binary.BigEndian.AppendUint32(make([]byte, 0, maxList), l.of.Check)
-				value = append(value, byte(parts))
-				for _, f := range folds[i*listPart : min((i+1)*listPart, len(folds))] {
-					value = append(value, f[:]...)
-				}
-				if err := wb.Set(key, d.sums.appendCheck(value, kindList, key[1:], value)); err != nil {
-					return err
-				}
-			}
+		err := d.sums.eachList(lists, func(_ neighbourhood, key, value []byte) error { return wb.Set(key, value) })
+		if err != nil {
+			return err
 		}
 		return wb.Flush()
 	})
+}
+
+// eachList calls f with the keys and values that lists are stored as.
+func (s *summer) eachList(lists []list, f func(n neighbourhood, key, value []byte) error) error {
+	for _, l := range lists {
+		folds := sortFolds(l.folds)
+		parts := min((len(folds)+listPart-1)/listPart, listParts)
+		for i := range parts {
+			key := l.of.key(i)
+			value := binary.BigEndian.AppendUint32(make([]byte, 0, maxList), l.of.Check)
+			value = append(value, byte(parts))
+			for _, f := range folds[i*listPart : min((i+1)*listPart, len(folds))] {
+				value = append(value, f[:]...)
+			}
+			if err := f(l.of, key, s.appendCheck(value, kindList, key[1:], value)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 func sortFolds(raw []byte) []fold {

@@ -141,16 +141,63 @@ func (s *Store) loadOnce(ctx context.Context, want func(log.SegmentInfo) bool) e
 		}
 		return nil
 	})
-	for _, seg := range todo {
-		if err := s.loadSegment(ctx, seg, hurt); err != nil {
-			return err
-		}
-	}
 	if len(todo) == 0 {
 		return nil
 	}
+	if err := s.loadSegments(ctx, todo, hurt); err != nil {
+		return err
+	}
 	head := s.opts.Log.Head()
 	return s.index().SetTag(index.Tag{N: head.N, Hash: head.Hash})
+}
+
+// entryBytes is what an index segment takes for a chunk, about: 32 bytes of ID that
+// do not compress, and its length.
+const entryBytes = 36
+
+// loadSegments loads segments: all at once where they are many and the index is
+// empty, else each by itself. What an error leaves is loaded as far as it was read,
+// unless the caller wants no more.
+func (s *Store) loadSegments(ctx context.Context, todo []log.SegmentInfo, hurt hurtPacks) error {
+	var size uint64
+	for _, seg := range todo {
+		size += uint64(seg.Size) //nolint:gosec // a size
+	}
+	var fill *index.Filler
+	if chunks := size / entryBytes; chunks >= s.opts.Limits.Fill {
+		fill = s.index().Filler(chunks, s.nextPack())
+	}
+	if fill == nil {
+		for _, seg := range todo {
+			if err := s.loadSegment(ctx, seg, hurt); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	defer fill.Drop()
+	l := loading{hurt: hurt, insert: fill.InsertPack}
+	var failed error
+	for _, seg := range todo {
+		if failed = s.collect(ctx, seg, &l); failed != nil {
+			break
+		}
+	}
+	if ctx.Err() != nil || errors.Is(failed, index.ErrDamaged) || errors.Is(failed, index.ErrNoSpace) {
+		return failed
+	}
+	if err := fill.Finish(ctx); err != nil {
+		return err
+	}
+	return errors.Join(s.endLoading(&l), failed)
+}
+
+func (s *Store) nextPack() (next uint64) {
+	_ = s.opts.Log.View(func(st *log.State) error { // the function returns nil
+		next = st.NextPack()
+		return nil
+	})
+	return next
 }
 
 // folded replays the log, and reports whether a segment that could not be read
@@ -199,7 +246,24 @@ func (s *Store) reset(ctx context.Context, cause error) error {
 	return s.index().Reset()
 }
 
+// loading is what segments are loaded by.
+type loading struct {
+	hurt   hurtPacks
+	insert func([]index.Entry) error // takes those of one pack
+	later  [][]index.Entry           // of hurt packs: only what is nowhere else
+	done   []index.SegmentID
+}
+
 func (s *Store) loadSegment(ctx context.Context, seg log.SegmentInfo, hurt hurtPacks) error {
+	l := loading{hurt: hurt, insert: s.index().InsertPack}
+	if err := s.collect(ctx, seg, &l); err != nil {
+		return err
+	}
+	return s.endLoading(&l)
+}
+
+// collect reads a segment and inserts what it holds.
+func (s *Store) collect(ctx context.Context, seg log.SegmentInfo, l *loading) error {
 	tables, err := s.ReadSegment(ctx, seg)
 	if errors.Is(err, ErrCorrupt) {
 		gone, err2 := s.folded(ctx, seg)
@@ -222,21 +286,38 @@ func (s *Store) loadSegment(ctx context.Context, seg log.SegmentInfo, hurt hurtP
 			number, ok = st.PackNumber(t.Pack)
 			return nil
 		})
-		if ok { // else it was doomed meanwhile
+		switch {
+		case !ok: // it was doomed meanwhile
+		case l.hurt[number]:
+			l.later = append(l.later, appendEntries(nil, number, t))
+		default:
 			entries = appendEntries(entries[:0], number, t)
-			if hurt[number] {
-				if entries, err = s.lacking(entries); err == nil {
-					err = s.index().Insert(entries)
-				}
-			} else {
-				err = s.index().InsertPack(entries)
-			}
-			if err != nil {
+			if err := l.insert(entries); err != nil {
 				return err
 			}
 		}
 	}
-	return s.index().MarkLoaded(index.SegmentID(seg.ID))
+	l.done = append(l.done, index.SegmentID(seg.ID))
+	return nil
+}
+
+// endLoading inserts the rest of what was read, and marks its segments.
+func (s *Store) endLoading(l *loading) error {
+	for _, entries := range l.later {
+		lacking, err := s.lacking(entries)
+		if err == nil {
+			err = s.index().Insert(lacking)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	for _, id := range l.done {
+		if err := s.index().MarkLoaded(id); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // footers reads what a segment should hold from the packs themselves. A pack

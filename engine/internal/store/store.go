@@ -71,7 +71,8 @@ type Options struct {
 	Strict bool              // what the index does not know is missing: nothing is loaded again
 }
 
-// Limits say when a session records what it stored. Zero means the default.
+// Limits say when a session records what it stored, and other sizes. Zero means the
+// default.
 type Limits struct {
 	// Publish is how many stored bytes may wait to be recorded, at most; and
 	// never more than a sixteenth of what the session stored, or 32 MiB of a store
@@ -89,6 +90,9 @@ type Limits struct {
 	// Pack is at how many bytes a pack is closed. Default: drawn anew for each,
 	// see minPack.
 	Pack int
+	// Fill is from how many chunks on an empty index is filled by an index.Filler.
+	// Default: 2^18.
+	Fill uint64
 }
 
 func (l Limits) withDefaults() Limits {
@@ -100,6 +104,9 @@ func (l Limits) withDefaults() Limits {
 	}
 	if l.Block == 0 {
 		l.Block = blockSize
+	}
+	if l.Fill == 0 {
+		l.Fill = 1 << 18
 	}
 	return l
 }
