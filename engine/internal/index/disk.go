@@ -60,6 +60,7 @@ type disk struct {
 
 	gen      uint64
 	db       *badger.DB   // nil: not open
+	hung     bool         // goroutines of Badger's are at work in it for ever
 	inserted atomic.Int64 // since the last flatten
 }
 
@@ -307,7 +308,7 @@ func (d *disk) finish() error {
 // abandon lets go of the database in whatever state it is. If Badger hangs its
 // goroutines stay behind, at work on files that no one will read again.
 func (d *disk) abandon() {
-	if d.db != nil {
+	if d.db != nil && !d.hung {
 		_ = bounded(abandonTimeout, d.db.Close)
 	}
 	d.db = nil

@@ -2,11 +2,11 @@ package index
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,38 +18,38 @@ import (
 )
 
 // Filling an empty index with very many entries goes by another way than Insert:
-// they are spread over a file by their keys, sorted part by part, and given to
-// Badger in order, which then writes each table once. Inserted as they come, the
-// folds of chunks being as good as random, entries are merged again and again:
-// four million took 30 CPU seconds, and sorted 4.5 (29 November 2026).
+// they are spread over a file by their keys, sorted part by part, and handed to
+// Badger as whole tables, each of which is written once. Inserted as they come, the
+// folds of chunks being as good as random, they are merged again and again: see ADR 9.
 const (
-	// fillBytes is what the file and the database take for each entry, at most,
-	// lists included: 57 and 20, 66 and 20, and some room.
+	// fillBytes is what the file and the database take for an entry, at most: 58,
+	// and 20 in a list; 66, and the 20 again; and some room.
 	fillBytes = 200
 
-	chunkParts = 256 // one for each first byte of a fold
-	listParts0 = 64  // for lists, by their packs
-	fillBlock  = 16 << 10
-	fillBatch  = 1 << 20 // bytes that are handed to Badger at once
+	fillParts = 256 // one for each first byte of a fold; one more is for lists
+	fillBlock = 16 << 10
 
 	fillPrefix = "fill-"
-	recordHead = 1 + 2
+	recordHead = 1 + 2 // lengths of key and value
 )
+
+// ErrNotFilled says that a Filler came to nothing, and that Insert may be tried: its
+// file cannot be written or read, or the index is not empty any more.
+var ErrNotFilled = errors.New("the index was not filled")
 
 // A Filler fills an empty index. Nothing of it can be seen before Finish. It is
 // for one goroutine.
 type Filler struct {
 	x     *Index
 	f     *front
-	packs uint64
 	file  *os.File
 	end   int64 // of the file
 	parts []fillPart
 	since int64 // written since room was looked for
 }
 
-// A fillPart is what has neighbouring keys: blocks of the file, and the block that
-// is not there yet.
+// A fillPart is what has neighbouring keys, or lists as they came: blocks of the
+// file, and the block that is not there yet.
 type fillPart struct {
 	blocks []fillRun
 	open   []byte
@@ -58,13 +58,13 @@ type fillPart struct {
 type fillRun struct {
 	off  int64
 	size int
+	sum  uint32 // Castagnoli
 }
 
-// Filler returns a Filler for about so many entries of packs with numbers below
-// packs, or nil if only Insert can be used: the index is in memory or is not empty, or
-// the disk has no room for a file beside it. It is worth it from some 100,000 entries
-// on.
-func (x *Index) Filler(entries, packs uint64) *Filler {
+// Filler returns a Filler for about so many entries, or nil if only Insert can be
+// used: the index is in memory or is not empty, or the disk has no room for a
+// file beside it. It is worth it from some 100,000 entries on.
+func (x *Index) Filler(entries uint64) *Filler {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
 	f, ok := x.store.(*front)
@@ -78,10 +78,10 @@ func (x *Index) Filler(entries, packs uint64) *Filler {
 	if err != nil {
 		return nil
 	}
-	return &Filler{x: x, f: f, packs: max(packs, 1), file: file, parts: make([]fillPart, chunkParts+listParts0)}
+	return &Filler{x: x, f: f, file: file, parts: make([]fillPart, fillParts+1)}
 }
 
-// empty reports whether there are no entries and no marks.
+// empty reports whether there are neither entries nor marks.
 func (f *front) empty() bool {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
@@ -101,9 +101,10 @@ func (l *Filler) InsertPack(entries []Entry) error {
 			return err
 		}
 	}
-	return l.f.sums.eachList(listsOf(entries), func(n neighbourhood, key, value []byte) error {
+	// Lists come by packs, that is nearly in the order of their keys.
+	return l.f.sums.eachList(listsOf(entries), func(key, value []byte) error {
 		record = append(append(record[:recordHead], key...), value...)
-		return l.add(chunkParts+int(min(n.Pack*listParts0/l.packs, listParts0-1)), record, len(key)) //nolint:gosec // below listParts0
+		return l.add(fillParts, record, len(key))
 	})
 }
 
@@ -128,20 +129,34 @@ func (l *Filler) flush(p *fillPart) error {
 	if l.since += int64(len(p.open)); l.since > minFree/4 {
 		l.since = 0
 		if err := l.f.newDisk().room(); err != nil {
-			return err
+			return fmt.Errorf("%w: %w", ErrNotFilled, err)
 		}
 	}
 	if _, err := l.file.WriteAt(p.open, l.end); err != nil {
-		return damage(err)
+		return fmt.Errorf("%w: %w", ErrNotFilled, err)
 	}
-	p.blocks = append(p.blocks, fillRun{l.end, len(p.open)})
+	p.blocks = append(p.blocks, fillRun{l.end, len(p.open), crc32.Checksum(p.open, crcTable())})
 	l.end += int64(len(p.open))
 	p.open = p.open[:0]
 	return nil
 }
 
+// read appends a block to buf.
+func (l *Filler) read(buf []byte, b fillRun) ([]byte, error) {
+	start := len(buf)
+	buf = slices.Grow(buf, b.size)[:start+b.size]
+	if _, err := l.file.ReadAt(buf[start:], b.off); err != nil {
+		return buf, fmt.Errorf("%w: %w", ErrNotFilled, err)
+	}
+	if crc32.Checksum(buf[start:], crcTable()) != b.sum {
+		return buf, fmt.Errorf("%w: its file was changed", ErrNotFilled)
+	}
+	return buf, nil
+}
+
 // Finish makes all of it visible, and ends the Filler. Others wait meanwhile, for
-// about a second for each million entries.
+// about a second for each million entries. After an error, and without any
+// entry, the index is as it was.
 func (l *Filler) Finish(ctx context.Context) error {
 	defer l.Drop()
 	return l.x.with("fill", func(s store) error {
@@ -171,139 +186,170 @@ func removeFills(dir string) {
 	}
 }
 
-// sorted yields the records of part by rising key, the last of those with one key.
-func (l *Filler) sorted(part int, buf []byte, yield func(key, value []byte) error) ([]byte, error) {
-	p := l.parts[part]
-	buf = buf[:0]
-	for _, b := range p.blocks {
-		start := len(buf)
-		buf = slices.Grow(buf, b.size)[:start+b.size]
-		if _, err := l.file.ReadAt(buf[start:], b.off); err != nil {
-			return buf, damage(err)
-		}
-	}
-	buf = append(buf, p.open...)
-	l.parts[part] = fillPart{}
-	type place struct {
-		head uint64 // of the key, behind its kind
-		at   int    // of the record
-	}
-	keyOf := func(at int) []byte { return buf[at+recordHead : at+recordHead+int(buf[at])] }
-	var places []place
-	for at := 0; at < len(buf); {
-		key := keyOf(at)
-		places = append(places, place{binary.BigEndian.Uint64(key[1:]), at})
-		at += recordHead + len(key) + int(binary.BigEndian.Uint16(buf[at+1:]))
-	}
-	slices.SortFunc(places, func(a, b place) int {
-		if a.head != b.head {
-			return cmp.Compare(a.head, b.head)
-		}
-		return cmp.Or(bytes.Compare(keyOf(a.at), keyOf(b.at)), cmp.Compare(a.at, b.at))
-	})
-	for i, p := range places {
-		key := keyOf(p.at)
-		if i+1 < len(places) && bytes.Equal(key, keyOf(places[i+1].at)) {
-			continue
-		}
-		start := p.at + recordHead + len(key)
-		if err := yield(key, buf[start:start+int(binary.BigEndian.Uint16(buf[p.at+1:]))]); err != nil {
-			return buf, err
-		}
-	}
-	return buf, nil
-}
-
 // fillFrom makes a database of what l has, and of what came meanwhile.
 func (f *front) fillFrom(ctx context.Context, l *Filler) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.state.gen != 0 {
-		// Someone else needed a database meanwhile: what he has is newer.
-		d, err := f.database()
-		if err == nil {
-			err = d.fillBehind(ctx, l)
-		}
-		return err
+		return fmt.Errorf("%w: others have filled it", ErrNotFilled)
 	}
-	return f.spillInto(func(d *disk) error { return d.fillEmpty(ctx, l) })
+	if l.end == 0 && !slices.ContainsFunc(l.parts, func(p fillPart) bool { return len(p.open) > 0 }) {
+		return nil
+	}
+	return f.spillInto(func(d *disk) error { return d.fill(ctx, l) })
 }
 
-// fillEmpty writes all of l into a database that is empty.
-func (d *disk) fillEmpty(ctx context.Context, l *Filler) error {
+// fill writes all of l into a database that is empty.
+func (d *disk) fill(ctx context.Context, l *Filler) error {
+	if err := d.fillTables(ctx, l); err != nil {
+		return err
+	}
+	if err := d.put([]byte{kindSchema}, d.sums.schema()); err != nil { // the one that was there is gone
+		return err
+	}
+	var buf []byte
+	lists := l.parts[fillParts]
+	for _, b := range lists.blocks {
+		var err error
+		if buf, err = l.read(buf[:0], b); err != nil {
+			return err
+		}
+		if err := d.insertRecords(ctx, cutRecords(buf)); err != nil {
+			return err
+		}
+	}
+	return d.insertRecords(ctx, cutRecords(lists.open))
+}
+
+// fillTables writes all entries as tables of the lowest level. Each is a stream of
+// its own and ends before Badger would end it: a table that cannot be written is
+// then an error of the next Write, and not a panic in a goroutine of Badger's.
+func (d *disk) fillTables(ctx context.Context, l *Filler) (err error) {
 	sw := d.db.NewStreamWriter()
+	defer func() {
+		if err == nil {
+			return
+		}
+		// Goroutines may be at work on tables, and a Close would take away what
+		// they use, which ends the process.
+		d.hung = bounded(closeTimeout, func() error { sw.Cancel(); return nil }) != nil
+	}()
 	if err := d.write(func(*badger.DB) error { return sw.Prepare() }); err != nil {
 		return err
 	}
-	flushed := false
-	defer func() {
-		if !flushed {
-			_ = bounded(abandonTimeout, func() error { sw.Cancel(); return nil })
-		}
-	}()
-	out := z.NewBuffer(2*fillBatch, "index fill")
-	defer func() { _ = out.Release() }()
-	hand := func() error {
-		err := d.write(func(*badger.DB) error { return sw.Write(out) })
-		out.Reset()
-		return err
-	}
+	t := fillTable{d: d, sw: sw, kvs: z.NewBuffer(2*fillTableSize, "index fill")}
+	defer func() { _ = t.kvs.Release() }() // memory of Go's, it has nothing to say
 	var buf []byte
-	for part := range l.parts {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		var err error
-		buf, err = l.sorted(part, buf, func(key, value []byte) error {
-			badger.KVToBuffer(&pb.KV{Key: key, Value: value, Version: 1}, out)
-			if out.LenNoPadding() < fillBatch {
-				return nil
-			}
-			return hand()
-		})
-		if err != nil {
-			return err
-		}
-	}
-	if err := hand(); err != nil {
-		return err
-	}
-	flushed = true
-	if err := d.write(func(*badger.DB) error { return sw.Flush() }); err != nil {
-		return err
-	}
-	return d.put([]byte{kindSchema}, d.sums.schema()) // Prepare has dropped it
-}
-
-// fillBehind inserts of l what the database does not have.
-func (d *disk) fillBehind(ctx context.Context, l *Filler) error {
-	var buf []byte
-	for part := range l.parts {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		err := d.write(func(db *badger.DB) (err error) {
-			wb := db.NewWriteBatch()
-			defer wb.Cancel()
-			buf, err = l.sorted(part, buf, func(key, value []byte) error {
-				err := db.View(func(txn *badger.Txn) error {
-					_, err := txn.Get(key)
-					return err
-				})
-				if !errors.Is(err, badger.ErrKeyNotFound) {
-					return err
-				}
-				d.inserted.Add(1)
-				return wb.Set(slices.Clone(key), slices.Clone(value))
-			})
-			if err != nil {
+	for i := range fillParts {
+		buf = buf[:0]
+		for _, b := range l.parts[i].blocks {
+			if buf, err = l.read(buf, b); err != nil {
 				return err
 			}
-			return wb.Flush()
-		})
-		if err != nil {
-			return err
+		}
+		buf = append(buf, l.parts[i].open...)
+		for _, r := range sortRecords(buf) {
+			if err := t.add(ctx, r); err != nil {
+				return err
+			}
 		}
 	}
-	return nil
+	if err := t.end(ctx); err != nil {
+		return err
+	}
+	return d.write(func(*badger.DB) error { return sw.Flush() })
+}
+
+// fillTableSize is how large a table is made, in bytes: Badger ends one at 0.95 of 4 MiB.
+const fillTableSize = 3 << 20
+
+// A fillTable is the table that is being made.
+type fillTable struct {
+	d      *disk
+	sw     *badger.StreamWriter
+	kvs    *z.Buffer
+	stream uint32
+	size   int // about, of the table
+	last   []byte
+}
+
+func (t *fillTable) add(ctx context.Context, r []byte) error {
+	key, value := cutRecord(r)
+	if bytes.Compare(key, t.last) <= 0 {
+		return fmt.Errorf("%w: its keys do not rise", ErrNotFilled) // Badger would panic
+	}
+	t.last = append(t.last[:0], key...)
+	badger.KVToBuffer(&pb.KV{Key: key, Value: value, Version: 1, StreamId: t.stream}, t.kvs)
+	if t.size += len(key) + len(value) + 24; t.size < fillTableSize {
+		return nil
+	}
+	return t.end(ctx)
+}
+
+// end hands the table over.
+func (t *fillTable) end(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if t.size == 0 {
+		return nil
+	}
+	badger.KVToBuffer(&pb.KV{StreamId: t.stream, StreamDone: true}, t.kvs)
+	err := t.d.write(func(*badger.DB) error { return t.sw.Write(t.kvs) })
+	t.kvs.Reset()
+	t.stream++
+	t.size = 0
+	return err
+}
+
+// insertRecords inserts records as Insert does.
+func (d *disk) insertRecords(ctx context.Context, records [][]byte) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	kept := bytes.Join(records, nil) // Badger keeps keys and values until they are written
+	return d.write(func(db *badger.DB) error {
+		wb := db.NewWriteBatch()
+		defer wb.Cancel()
+		for _, r := range cutRecords(kept) {
+			if err := wb.Set(cutRecord(r)); err != nil {
+				return err
+			}
+		}
+		return wb.Flush()
+	})
+}
+
+// cutRecords cuts buf into its records.
+func cutRecords(buf []byte) (records [][]byte) {
+	for len(buf) > 0 {
+		n := recordHead + int(buf[0]) + int(binary.BigEndian.Uint16(buf[1:]))
+		records = append(records, buf[:n:n])
+		buf = buf[n:]
+	}
+	return records
+}
+
+func cutRecord(r []byte) (key, value []byte) {
+	end := recordHead + int(r[0])
+	return r[recordHead:end:end], r[end:]
+}
+
+// sortRecords cuts buf into its records, sorts them by key, and leaves out all
+// but the last of those with one key.
+func sortRecords(buf []byte) [][]byte {
+	records := cutRecords(buf)
+	compare := func(a, b []byte) int {
+		ka, _ := cutRecord(a)
+		kb, _ := cutRecord(b)
+		return bytes.Compare(ka, kb)
+	}
+	slices.SortStableFunc(records, compare)
+	kept := records[:0]
+	for i, r := range records {
+		if i+1 == len(records) || compare(r, records[i+1]) != 0 {
+			kept = append(kept, r)
+		}
+	}
+	return kept
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 )
@@ -53,7 +54,7 @@ func noFills(t testing.TB, dir string) {
 func TestFill(t *testing.T) {
 	t.Parallel()
 	x, opts := fillable(t, 100)
-	l := x.Filler(1000, 60)
+	l := x.Filler(1000)
 	if l == nil {
 		t.Fatal("no Filler for an empty index")
 	}
@@ -75,7 +76,7 @@ func TestFill(t *testing.T) {
 	if n := askAll(t, x, all[:150]); n != 4 {
 		t.Errorf("%d lookups for the two stretches of a pack, want 4", n)
 	}
-	if again := x.Filler(1000, 60); again != nil {
+	if again := x.Filler(1000); again != nil {
 		t.Error("a Filler for an index that is not empty")
 	}
 	more := packOf(100, 50, mib)
@@ -112,7 +113,7 @@ func TestFill(t *testing.T) {
 func TestFillLastWins(t *testing.T) {
 	t.Parallel()
 	x, _ := fillable(t, 100)
-	l := x.Filler(1000, 10)
+	l := x.Filler(1000)
 	var last []Entry
 	for n := range 9 {
 		es := packOf(0, 100, mib/10)
@@ -129,26 +130,33 @@ func TestFillLastWins(t *testing.T) {
 }
 
 // TestFillBesideInsert: what others inserted while a Filler was filled stays, and
-// is newer, whether they needed a database or not.
+// is newer; if they needed a database, nothing is filled.
 func TestFillBesideInsert(t *testing.T) {
 	t.Parallel()
 	for name, n := range map[string]int{"without a database": 50, "with one": 500} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			x, opts := fillable(t, 100)
-			l := x.Filler(1000, 10)
+			l := x.Filler(1000)
 			fillWith(t, l, packOf(1, 300, mib/10), packOf(2, 300, mib/10))
-			want := append(packOf(2, 300, mib/10), packOf(3, n, mib/100)...)
+			want := packOf(3, n, mib/100)
+			mustInsertPack(t, x, want)
+			filled := n < 100
 			for i, e := range packOf(1, 300, mib/10) {
-				if i < 20 {
+				newer := i < 20
+				if newer {
 					e.Place.Pack, e.Place.Check = 4, checkOf(4)
 					mustInsert(t, x, []Entry{e})
 				}
-				want = append(want, e)
+				if newer || filled {
+					want = append(want, e)
+				}
 			}
-			mustInsertPack(t, x, packOf(3, n, mib/100))
-			if err := l.Finish(t.Context()); err != nil {
-				t.Fatal(err)
+			if filled {
+				want = append(want, packOf(2, 300, mib/10)...)
+			}
+			if err := l.Finish(t.Context()); filled != (err == nil) || !filled && !errors.Is(err, ErrNotFilled) {
+				t.Fatalf("Finish = %v", err)
 			}
 			noFills(t, opts.Dir)
 			has(t, x, want)
@@ -171,19 +179,38 @@ func TestFillDropped(t *testing.T) {
 			defer l.Drop()
 			return l.InsertPack([]Entry{{ID: id(1), Place: Place{Pack: maxPack}}})
 		},
-		"file broken": func(_ *Index, l *Filler) error {
+		"file cut": func(_ *Index, l *Filler) error {
 			_ = l.file.Truncate(0)
+			return l.Finish(context.Background())
+		},
+		"file changed": func(_ *Index, l *Filler) error {
+			b := make([]byte, 3*fillBlock)
+			if _, err := l.file.ReadAt(b, fillBlock); err != nil {
+				return err
+			}
+			for i := range b {
+				b[i] ^= 0x55
+			}
+			_, _ = l.file.WriteAt(b, fillBlock)
+			return l.Finish(context.Background())
+		},
+		"one byte of the lists changed": func(_ *Index, l *Filler) error {
+			_, _ = l.file.WriteAt([]byte("x"), l.parts[fillParts].blocks[0].off)
+			return l.Finish(context.Background())
+		},
+		"file closed": func(_ *Index, l *Filler) error {
+			_ = l.file.Close()
 			return l.Finish(context.Background())
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			x, opts := fillable(t, 100)
-			l := x.Filler(1000, 10)
+			l := x.Filler(1000)
 			for n := range 40 {
 				fillWith(t, l, packOf(n, 2000, 4000))
 			}
-			if err := end(x, l); (err == nil) != (name == "drop") {
+			if err := end(x, l); (err == nil) != (name == "drop") || strings.HasPrefix(name, "file") && !errors.Is(err, ErrNotFilled) {
 				t.Errorf("err = %v", err)
 			}
 			noFills(t, opts.Dir)
@@ -191,7 +218,7 @@ func TestFillDropped(t *testing.T) {
 				t.Error("Damaged() = true")
 			}
 			// It is as good as new.
-			l = x.Filler(1000, 10)
+			l = x.Filler(1000)
 			if l == nil {
 				t.Fatal("no Filler behind one that was dropped")
 			}
@@ -208,7 +235,9 @@ func TestFillDropped(t *testing.T) {
 func TestFillKilled(t *testing.T) {
 	t.Parallel()
 	x, opts := fillable(t, 100)
-	fillWith(t, x.Filler(1000, 10), packOf(1, 300, mib/10))
+	l := x.Filler(1000)
+	fillWith(t, l, packOf(1, 300, mib/10))
+	_ = l.file.Close() // as the kernel does
 	mustClose(t, x)
 	if found, _ := filepath.Glob(filepath.Join(opts.Dir, fillPrefix+"*")); len(found) != 1 {
 		t.Fatalf("files: %v", found)
@@ -221,7 +250,7 @@ func TestFillKilled(t *testing.T) {
 func TestFillWhileUsed(t *testing.T) {
 	t.Parallel()
 	x, _ := fillable(t, 100)
-	l := x.Filler(1000, 10)
+	l := x.Filler(1000)
 	for n := range 20 {
 		fillWith(t, l, packOf(n, 500, mib/100))
 	}
@@ -254,10 +283,120 @@ func TestFillWhileUsed(t *testing.T) {
 	}
 }
 
+// TestFillNothing: without any entry the index stays as it is.
+func TestFillNothing(t *testing.T) {
+	t.Parallel()
+	x, opts := fillable(t, 100)
+	if err := x.Filler(1000).Finish(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if found, _ := filepath.Glob(filepath.Join(opts.Dir, genPrefix+"*")); len(found) > 0 {
+		t.Errorf("databases: %v", found)
+	}
+	if l := x.Filler(1000); l == nil {
+		t.Error("no Filler behind an empty one")
+	}
+}
+
+// TestFillDirectoryRemoved: that its directory goes while tables are written ends no
+// process, and leaves an index that can be used.
+func TestFillDirectoryRemoved(t *testing.T) {
+	t.Parallel()
+	x, opts := fillable(t, 100)
+	l := x.Filler(1000)
+	for n := range scale(30, 60, 400) { // some tables
+		fillWith(t, l, packOf(n, 2000, 4000))
+	}
+	done := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			select {
+			case <-done:
+				return
+			default:
+				_ = os.RemoveAll(opts.Dir)
+			}
+		}
+	})
+	err := l.Finish(t.Context())
+	close(done)
+	wg.Wait()
+	t.Logf("Finish = %v", err)
+	if err := x.Reset(); err != nil {
+		t.Fatal(err)
+	}
+	mustInsertPack(t, x, packOf(1, 300, mib/10))
+	has(t, x, packOf(1, 300, mib/10))
+}
+
+// TestFillManyTables: what is cut into tables is all there.
+func TestFillManyTables(t *testing.T) {
+	t.Parallel()
+	x, opts := fillable(t, 100)
+	l := x.Filler(1000)
+	packs := scale(40, 80, 1000)
+	for n := range packs {
+		fillWith(t, l, packOf(n, 2000, 4000))
+	}
+	if err := l.Finish(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	mustClose(t, x)
+	tables, err := filepath.Glob(filepath.Join(opts.Dir, genPrefix+"*", "*.sst"))
+	if min := packs * 2000 * 90 / (4 << 20); err != nil || len(tables) < min {
+		t.Errorf("%d tables, %v; want %d at least", len(tables), err, min)
+	}
+	x = mustOpen(t, opts)
+	for n := range packs {
+		for i, e := range packOf(n, 2000, 4000) {
+			if i%37 != n%37 {
+				continue
+			}
+			if p, ok, err := x.Lookup(e.ID); !ok || err != nil || p != e.Place {
+				t.Fatalf("Lookup = %+v, %v, %v, want %+v", p, ok, err, e.Place)
+			}
+		}
+	}
+	if n, err := x.Count(); n != int64(packs)*2000 || err != nil {
+		t.Errorf("Count = %d, %v", n, err)
+	}
+}
+
+// TestFillTableFails: a table that cannot be written is an error, and the process
+// lives. No file can be made any more: that is what removing the directory is to Badger.
+func TestFillTableFails(t *testing.T) {
+	t.Parallel()
+	x, opts := fillable(t, 100)
+	l := x.Filler(1000)
+	for n := range 60 {
+		fillWith(t, l, packOf(n, 2000, 4000))
+	}
+	f, ok := x.store.(*front)
+	if !ok {
+		t.Fatal("it is in memory")
+	}
+	f.mu.Lock()
+	err := f.spillInto(func(d *disk) error {
+		if err := os.RemoveAll(d.path(d.gen)); err != nil {
+			t.Skip("this system does not remove what is open: ", err)
+		}
+		return d.fill(t.Context(), l)
+	})
+	f.mu.Unlock()
+	l.Drop()
+	if err == nil {
+		t.Fatal("no error")
+	}
+	noFills(t, opts.Dir)
+	mustInsertPack(t, x, packOf(1, 300, mib/10))
+	has(t, x, packOf(1, 300, mib/10))
+}
+
 // BenchmarkFill is BenchmarkInsert by a Filler.
 func BenchmarkFill(b *testing.B) {
 	x, _ := fillable(b, 100)
-	l := x.Filler(1, uint64(b.N/400+1)) //nolint:gosec // not negative
+	l := x.Filler(1)
 	for n := 0; n*400 < b.N; n++ {
 		fillWith(b, l, packOf(n, 400, 1000))
 	}

@@ -330,7 +330,9 @@ func (f *front) spillInto(fill func(*disk) error) error {
 	}
 	if err != nil {
 		d.abandon()
-		d.removeBut(0)
+		if !d.hung { // else the next open removes it, which takes another number
+			d.removeBut(0)
+		}
 		return err
 	}
 	f.state.gen = d.gen

@@ -10,8 +10,8 @@
 // In memory the index is a Go map. On disk it is one file while it is small, and
 // a Badger database with such a file in front of it later: see front.go. Badger
 // never meets unchecked bytes: see verify.go for why. For who asks for runs of
-// chunks that were stored together there are lists of them: see near.go. An empty one
-// is filled by a Filler: see fill.go.
+// chunks that were stored together there are lists of them: see near.go. An empty
+// index is filled by a Filler: see fill.go.
 package index
 
 import (

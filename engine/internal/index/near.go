@@ -294,7 +294,7 @@ func (d *disk) insertLists(lists []list) error {
 	return d.write(func(db *badger.DB) error {
 		wb := db.NewWriteBatch()
 		defer wb.Cancel()
-		err := d.sums.eachList(lists, func(_ neighbourhood, key, value []byte) error { return wb.Set(key, value) })
+		err := d.sums.eachList(lists, wb.Set)
 		if err != nil {
 			return err
 		}
@@ -303,7 +303,7 @@ func (d *disk) insertLists(lists []list) error {
 }
 
 // eachList calls f with the keys and values that lists are stored as.
-func (s *summer) eachList(lists []list, f func(n neighbourhood, key, value []byte) error) error {
+func (s *summer) eachList(lists []list, f func(key, value []byte) error) error {
 	for _, l := range lists {
 		folds := sortFolds(l.folds)
 		parts := min((len(folds)+listPart-1)/listPart, listParts)
@@ -314,7 +314,7 @@ func (s *summer) eachList(lists []list, f func(n neighbourhood, key, value []byt
 			for _, f := range folds[i*listPart : min((i+1)*listPart, len(folds))] {
 				value = append(value, f[:]...)
 			}
-			if err := f(l.of, key, s.appendCheck(value, kindList, key[1:], value)); err != nil {
+			if err := f(key, s.appendCheck(value, kindList, key[1:], value)); err != nil {
 				return err
 			}
 		}

@@ -156,48 +156,55 @@ func (s *Store) loadOnce(ctx context.Context, want func(log.SegmentInfo) bool) e
 const entryBytes = 36
 
 // loadSegments loads segments: all at once where they are many and the index is
-// empty, else each by itself. What an error leaves is loaded as far as it was read,
-// unless the caller wants no more.
+// empty, else each by itself.
 func (s *Store) loadSegments(ctx context.Context, todo []log.SegmentInfo, hurt hurtPacks) error {
 	var size uint64
 	for _, seg := range todo {
 		size += uint64(seg.Size) //nolint:gosec // a size
 	}
-	var fill *index.Filler
 	if chunks := size / entryBytes; chunks >= s.opts.Limits.Fill {
-		fill = s.index().Filler(chunks, s.nextPack())
-	}
-	if fill == nil {
-		for _, seg := range todo {
-			if err := s.loadSegment(ctx, seg, hurt); err != nil {
+		if fill := s.index().Filler(chunks); fill != nil {
+			err := s.fill(ctx, fill, todo, hurt)
+			if !errors.Is(err, index.ErrNotFilled) {
 				return err
 			}
+			s.opts.Logger.WarnContext(ctx, "the index could not be filled all at once", slog.Any("error", err))
 		}
-		return nil
 	}
+	for _, seg := range todo {
+		if err := s.loadSegment(ctx, seg, hurt); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// fill loads segments all at once. Of those that cannot be read, or are folded
+// meanwhile, the first error is returned, and the others are loaded all the same;
+// nothing is if the caller wants no more.
+func (s *Store) fill(ctx context.Context, fill *index.Filler, todo []log.SegmentInfo, hurt hurtPacks) error {
 	defer fill.Drop()
 	l := loading{hurt: hurt, insert: fill.InsertPack}
 	var failed error
 	for _, seg := range todo {
-		if failed = s.collect(ctx, seg, &l); failed != nil {
+		err := s.collect(ctx, seg, &l)
+		if failed == nil {
+			failed = err
+		}
+		if err != nil && !errors.Is(err, errFolded) {
 			break
 		}
 	}
-	if ctx.Err() != nil || errors.Is(failed, index.ErrDamaged) || errors.Is(failed, index.ErrNoSpace) {
+	switch {
+	case ctx.Err() != nil:
+		return backend.Ended(ctx)
+	case l.broken || len(l.done) == 0:
 		return failed
 	}
 	if err := fill.Finish(ctx); err != nil {
 		return err
 	}
 	return errors.Join(s.endLoading(&l), failed)
-}
-
-func (s *Store) nextPack() (next uint64) {
-	_ = s.opts.Log.View(func(st *log.State) error { // the function returns nil
-		next = st.NextPack()
-		return nil
-	})
-	return next
 }
 
 // folded replays the log, and reports whether a segment that could not be read
@@ -252,6 +259,7 @@ type loading struct {
 	insert func([]index.Entry) error // takes those of one pack
 	later  [][]index.Entry           // of hurt packs: only what is nowhere else
 	done   []index.SegmentID
+	broken bool // insert failed
 }
 
 func (s *Store) loadSegment(ctx context.Context, seg log.SegmentInfo, hurt hurtPacks) error {
@@ -293,6 +301,7 @@ func (s *Store) collect(ctx context.Context, seg log.SegmentInfo, l *loading) er
 		default:
 			entries = appendEntries(entries[:0], number, t)
 			if err := l.insert(entries); err != nil {
+				l.broken = true
 				return err
 			}
 		}

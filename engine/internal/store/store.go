@@ -90,8 +90,8 @@ type Limits struct {
 	// Pack is at how many bytes a pack is closed. Default: drawn anew for each,
 	// see minPack.
 	Pack int
-	// Fill is from how many chunks on an empty index is filled by an index.Filler.
-	// Default: 2^18.
+	// Fill: an empty index that is to get so many chunks is filled by an
+	// index.Filler. Default: 2^18.
 	Fill uint64
 }
 

@@ -1,0 +1,68 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/cairn-backup/cairn/backend"
+	"github.com/cairn-backup/cairn/engine/internal/index"
+)
+
+// A hangUp calls cancel once so many index segments have been read.
+type hangUp struct {
+	backend.Backend
+	left   int
+	cancel func()
+}
+
+func (h *hangUp) Get(ctx context.Context, key backend.Key, off, n int64) (io.ReadCloser, error) {
+	r, err := h.Backend.Get(ctx, key, off, n)
+	if err != nil || !strings.HasPrefix(string(key), "index/") {
+		return r, err
+	}
+	if h.left--; h.left > 0 {
+		return r, nil
+	}
+	all, err := io.ReadAll(r)
+	h.cancel()
+	return io.NopCloser(bytes.NewReader(all)), errors.Join(err, r.Close())
+}
+
+// TestFillCancelledLast: who wants no more when all has been read, and nothing is in
+// the index yet, is not told that it was loaded.
+func TestFillCancelledLast(t *testing.T) {
+	t.Parallel()
+	r := newRig()
+	s := r.open(t, r.mem)
+	segments := 0
+	for i := range uint64(3) {
+		r.put(t, s, random(i, 3000), random(i+100, 3000))
+	}
+	for range r.mem.List(t.Context(), "index/") {
+		segments++
+	}
+	x, err := index.Open(index.Options{Repository: r.id, Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = x.Close() })
+	ctx, cancel := context.WithCancel(t.Context())
+	b := &hangUp{r.mem, segments, cancel}
+	s = r.open(t, b, func(o *Options) { o.Index, o.Limits.Fill = x, 1 })
+	if err := s.LoadAll(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("LoadAll = %v, want context.Canceled", err)
+	}
+	if _, ok := x.Tag(); ok {
+		t.Error("the index is tagged")
+	}
+	if err := s.LoadAll(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if loaded, err := x.Loaded(); len(loaded) != segments || err != nil {
+		t.Errorf("%d of %d segments are loaded, %v", len(loaded), segments, err)
+	}
+}
