@@ -456,6 +456,6 @@ func bounded(limit time.Duration, f func() error) error {
 	case err := <-done:
 		return err
 	case <-timer.C:
-		return fmt.Errorf("%w: badger did not answer within %v", ErrDamaged, limit)
+		return fmt.Errorf("%w: %w within %v", ErrDamaged, errNoAnswer, limit)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -154,16 +155,16 @@ func (l *Filler) read(buf []byte, b fillRun) ([]byte, error) {
 	return buf, nil
 }
 
-// Finish makes all of it visible, and ends the Filler. Others wait meanwhile, for
-// about a second for each million entries. After an error, and without any
-// entry, the index is as it was.
-func (l *Filler) Finish(ctx context.Context) error {
+// Finish makes all of it visible, marks the segments that it is from as loaded, and
+// ends the Filler. Others wait meanwhile, for about a second for each million
+// entries. After an error, and without any entry, the index is as it was.
+func (l *Filler) Finish(ctx context.Context, from []SegmentID) error {
 	defer l.Drop()
 	return l.x.with("fill", func(s store) error {
 		if s != store(l.f) {
 			return ErrClosed
 		}
-		return l.f.fillFrom(ctx, l)
+		return l.f.fillFrom(ctx, l, from)
 	})
 }
 
@@ -187,7 +188,7 @@ func removeFills(dir string) {
 }
 
 // fillFrom makes a database of what l has, and of what came meanwhile.
-func (f *front) fillFrom(ctx context.Context, l *Filler) error {
+func (f *front) fillFrom(ctx context.Context, l *Filler, from []SegmentID) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.state.gen != 0 {
@@ -196,7 +197,18 @@ func (f *front) fillFrom(ctx context.Context, l *Filler) error {
 	if l.end == 0 && !slices.ContainsFunc(l.parts, func(p fillPart) bool { return len(p.open) > 0 }) {
 		return nil
 	}
-	return f.spillInto(func(d *disk) error { return d.fill(ctx, l) })
+	before := maps.Clone(f.state.segments)
+	for _, id := range from {
+		f.state.segments[id] = true
+	}
+	err := f.spillInto(func(d *disk) error { return d.fill(ctx, l) })
+	if err != nil {
+		f.state.segments = before
+	}
+	if errors.Is(err, ErrNoSpace) { // without the file there may be enough
+		return fmt.Errorf("%w: %w", ErrNotFilled, err)
+	}
+	return err
 }
 
 // fill writes all of l into a database that is empty.
@@ -232,13 +244,12 @@ func (d *disk) fillTables(ctx context.Context, l *Filler) (err error) {
 		}
 		// Goroutines may be at work on tables, and a Close would take away what
 		// they use, which ends the process.
-		d.hung = bounded(closeTimeout, func() error { sw.Cancel(); return nil }) != nil
+		d.hung = errors.Is(err, errNoAnswer) || bounded(closeTimeout, func() error { sw.Cancel(); return nil }) != nil
 	}()
 	if err := d.write(func(*badger.DB) error { return sw.Prepare() }); err != nil {
 		return err
 	}
 	t := fillTable{d: d, sw: sw, kvs: z.NewBuffer(2*fillTableSize, "index fill")}
-	defer func() { _ = t.kvs.Release() }() // memory of Go's, it has nothing to say
 	var buf []byte
 	for i := range fillParts {
 		buf = buf[:0]
@@ -295,11 +306,13 @@ func (t *fillTable) end(ctx context.Context) error {
 		return nil
 	}
 	badger.KVToBuffer(&pb.KV{StreamId: t.stream, StreamDone: true}, t.kvs)
-	err := t.d.write(func(*badger.DB) error { return t.sw.Write(t.kvs) })
+	if err := t.d.write(func(*badger.DB) error { return t.sw.Write(t.kvs) }); err != nil {
+		return err // it may read them still
+	}
 	t.kvs.Reset()
 	t.stream++
 	t.size = 0
-	return err
+	return nil
 }
 
 // insertRecords inserts records as Insert does.
@@ -308,6 +321,7 @@ func (d *disk) insertRecords(ctx context.Context, records [][]byte) error {
 		return context.Cause(ctx)
 	}
 	kept := bytes.Join(records, nil) // Badger keeps keys and values until they are written
+	d.inserted.Add(int64(len(kept) / (keySize + valueSize)))
 	return d.write(func(db *badger.DB) error {
 		wb := db.NewWriteBatch()
 		defer wb.Cancel()

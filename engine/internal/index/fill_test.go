@@ -3,6 +3,7 @@ package index
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -67,7 +68,7 @@ func TestFill(t *testing.T) {
 	if _, ok, err := x.Lookup(all[0].ID); ok || err != nil {
 		t.Errorf("before Finish: Lookup = %v, %v", ok, err)
 	}
-	if err := l.Finish(t.Context()); err != nil {
+	if err := l.Finish(t.Context(), []SegmentID{segment(1)}); err != nil {
 		t.Fatal(err)
 	}
 	noFills(t, opts.Dir)
@@ -82,9 +83,6 @@ func TestFill(t *testing.T) {
 	more := packOf(100, 50, mib)
 	mustInsertPack(t, x, more)
 	all = append(all, more...)
-	if err := x.MarkLoaded(segment(1)); err != nil {
-		t.Fatal(err)
-	}
 	for range 2 {
 		mustClose(t, x)
 		x = mustOpen(t, opts)
@@ -123,7 +121,7 @@ func TestFillLastWins(t *testing.T) {
 		fillWith(t, l, es)
 		last = es
 	}
-	if err := l.Finish(t.Context()); err != nil {
+	if err := l.Finish(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
 	has(t, x, last)
@@ -155,7 +153,7 @@ func TestFillBesideInsert(t *testing.T) {
 			if filled {
 				want = append(want, packOf(2, 300, mib/10)...)
 			}
-			if err := l.Finish(t.Context()); filled != (err == nil) || !filled && !errors.Is(err, ErrNotFilled) {
+			if err := l.Finish(t.Context(), nil); filled != (err == nil) || !filled && !errors.Is(err, ErrNotFilled) {
 				t.Fatalf("Finish = %v", err)
 			}
 			noFills(t, opts.Dir)
@@ -174,14 +172,14 @@ func TestFillDropped(t *testing.T) {
 	cancel(errors.New("enough"))
 	for name, end := range map[string]func(x *Index, l *Filler) error{
 		"drop":   func(_ *Index, l *Filler) error { l.Drop(); return nil },
-		"cancel": func(_ *Index, l *Filler) error { return l.Finish(cancelled) },
+		"cancel": func(_ *Index, l *Filler) error { return l.Finish(cancelled, []SegmentID{segment(1)}) },
 		"pack out of range": func(_ *Index, l *Filler) error {
 			defer l.Drop()
 			return l.InsertPack([]Entry{{ID: id(1), Place: Place{Pack: maxPack}}})
 		},
 		"file cut": func(_ *Index, l *Filler) error {
 			_ = l.file.Truncate(0)
-			return l.Finish(context.Background())
+			return l.Finish(context.Background(), nil)
 		},
 		"file changed": func(_ *Index, l *Filler) error {
 			b := make([]byte, 3*fillBlock)
@@ -192,15 +190,15 @@ func TestFillDropped(t *testing.T) {
 				b[i] ^= 0x55
 			}
 			_, _ = l.file.WriteAt(b, fillBlock)
-			return l.Finish(context.Background())
+			return l.Finish(context.Background(), nil)
 		},
 		"one byte of the lists changed": func(_ *Index, l *Filler) error {
 			_, _ = l.file.WriteAt([]byte("x"), l.parts[fillParts].blocks[0].off)
-			return l.Finish(context.Background())
+			return l.Finish(context.Background(), nil)
 		},
 		"file closed": func(_ *Index, l *Filler) error {
 			_ = l.file.Close()
-			return l.Finish(context.Background())
+			return l.Finish(context.Background(), nil)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -217,13 +215,16 @@ func TestFillDropped(t *testing.T) {
 			if x.Damaged() {
 				t.Error("Damaged() = true")
 			}
+			if segments, err := x.Loaded(); len(segments) > 0 || err != nil {
+				t.Errorf("Loaded = %v, %v", segments, err)
+			}
 			// It is as good as new.
 			l = x.Filler(1000)
 			if l == nil {
 				t.Fatal("no Filler behind one that was dropped")
 			}
 			fillWith(t, l, packOf(1, 300, mib/10))
-			if err := l.Finish(t.Context()); err != nil {
+			if err := l.Finish(t.Context(), nil); err != nil {
 				t.Fatal(err)
 			}
 			has(t, x, packOf(1, 300, mib/10))
@@ -267,7 +268,7 @@ func TestFillWhileUsed(t *testing.T) {
 			}
 		})
 	}
-	if err := l.Finish(t.Context()); err != nil {
+	if err := l.Finish(t.Context(), nil); err != nil {
 		t.Error(err)
 	}
 	wg.Wait()
@@ -287,7 +288,7 @@ func TestFillWhileUsed(t *testing.T) {
 func TestFillNothing(t *testing.T) {
 	t.Parallel()
 	x, opts := fillable(t, 100)
-	if err := x.Filler(1000).Finish(t.Context()); err != nil {
+	if err := x.Filler(1000).Finish(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
 	if found, _ := filepath.Glob(filepath.Join(opts.Dir, genPrefix+"*")); len(found) > 0 {
@@ -296,38 +297,6 @@ func TestFillNothing(t *testing.T) {
 	if l := x.Filler(1000); l == nil {
 		t.Error("no Filler behind an empty one")
 	}
-}
-
-// TestFillDirectoryRemoved: that its directory goes while tables are written ends no
-// process, and leaves an index that can be used.
-func TestFillDirectoryRemoved(t *testing.T) {
-	t.Parallel()
-	x, opts := fillable(t, 100)
-	l := x.Filler(1000)
-	for n := range scale(30, 60, 400) { // some tables
-		fillWith(t, l, packOf(n, 2000, 4000))
-	}
-	done := make(chan struct{})
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for {
-			select {
-			case <-done:
-				return
-			default:
-				_ = os.RemoveAll(opts.Dir)
-			}
-		}
-	})
-	err := l.Finish(t.Context())
-	close(done)
-	wg.Wait()
-	t.Logf("Finish = %v", err)
-	if err := x.Reset(); err != nil {
-		t.Fatal(err)
-	}
-	mustInsertPack(t, x, packOf(1, 300, mib/10))
-	has(t, x, packOf(1, 300, mib/10))
 }
 
 // TestFillManyTables: what is cut into tables is all there.
@@ -339,7 +308,7 @@ func TestFillManyTables(t *testing.T) {
 	for n := range packs {
 		fillWith(t, l, packOf(n, 2000, 4000))
 	}
-	if err := l.Finish(t.Context()); err != nil {
+	if err := l.Finish(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
 	mustClose(t, x)
@@ -363,34 +332,58 @@ func TestFillManyTables(t *testing.T) {
 	}
 }
 
-// TestFillTableFails: a table that cannot be written is an error, and the process
-// lives. No file can be made any more: that is what removing the directory is to Badger.
-func TestFillTableFails(t *testing.T) {
+// TestFillFails: a table that cannot be written, or a disk that gets full, is an
+// error wherever it comes, and the process lives.
+func TestFillFails(t *testing.T) {
 	t.Parallel()
-	x, opts := fillable(t, 100)
-	l := x.Filler(1000)
-	for n := range 60 {
-		fillWith(t, l, packOf(n, 2000, 4000))
-	}
-	f, ok := x.store.(*front)
-	if !ok {
-		t.Fatal("it is in memory")
-	}
-	f.mu.Lock()
-	err := f.spillInto(func(d *disk) error {
-		if err := os.RemoveAll(d.path(d.gen)); err != nil {
-			t.Skip("this system does not remove what is open: ", err)
+	for _, full := range []bool{false, true} {
+		for at := 1; at <= 6; at++ { // write to Badger: Prepare, then tables
+			t.Run(fmt.Sprintf("full=%v at %d", full, at), func(t *testing.T) {
+				t.Parallel()
+				x, opts := fillable(t, 100)
+				l := x.Filler(1000)
+				for n := range 80 {
+					fillWith(t, l, packOf(n, 2000, 4000))
+				}
+				f, ok := x.store.(*front)
+				if !ok {
+					t.Fatal("it is in memory")
+				}
+				tables := 0
+				f.mu.Lock()
+				err := f.spillInto(func(d *disk) error {
+					calls := 0
+					d.free = func(dir string) (uint64, error) {
+						if calls++; calls < at {
+							return freeSpace(dir)
+						}
+						if full {
+							return 1, nil
+						}
+						found, _ := filepath.Glob(filepath.Join(d.path(d.gen), "*.sst"))
+						tables = max(tables, len(found))
+						if err := os.RemoveAll(d.path(d.gen)); err != nil {
+							t.Skip("this system does not remove what is open: ", err)
+						}
+						return freeSpace(dir)
+					}
+					return d.fill(t.Context(), l)
+				})
+				hung := f.hung
+				f.mu.Unlock()
+				l.Drop()
+				if err == nil || hung || full != errors.Is(err, ErrNoSpace) {
+					t.Fatalf("fill = %v, hung: %v", err, hung)
+				}
+				if !full && at > 3 && tables == 0 {
+					t.Error("no table was written before")
+				}
+				noFills(t, opts.Dir)
+				mustInsertPack(t, x, packOf(1, 300, mib/10))
+				has(t, x, packOf(1, 300, mib/10))
+			})
 		}
-		return d.fill(t.Context(), l)
-	})
-	f.mu.Unlock()
-	l.Drop()
-	if err == nil {
-		t.Fatal("no error")
 	}
-	noFills(t, opts.Dir)
-	mustInsertPack(t, x, packOf(1, 300, mib/10))
-	has(t, x, packOf(1, 300, mib/10))
 }
 
 // BenchmarkFill is BenchmarkInsert by a Filler.
@@ -400,7 +393,7 @@ func BenchmarkFill(b *testing.B) {
 	for n := 0; n*400 < b.N; n++ {
 		fillWith(b, l, packOf(n, 400, 1000))
 	}
-	if err := l.Finish(context.Background()); err != nil {
+	if err := l.Finish(context.Background(), nil); err != nil {
 		b.Fatal(err)
 	}
 }

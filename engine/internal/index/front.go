@@ -68,6 +68,7 @@ type front struct {
 	mu      sync.RWMutex
 	state   frontState
 	top     uint64                   // number of the last database made here
+	hung    bool                     // a database was left that Badger is at work in
 	added   map[fold][valueSize]byte // newer than state.records
 	changed bool                     // since the file was written, more than the tag
 	moved   bool                     // the tag
@@ -330,7 +331,9 @@ func (f *front) spillInto(fill func(*disk) error) error {
 	}
 	if err != nil {
 		d.abandon()
-		if !d.hung { // else the next open removes it, which takes another number
+		if d.hung {
+			f.hung = true
+		} else {
 			d.removeBut(0)
 		}
 		return err
@@ -460,7 +463,7 @@ func (f *front) reset() error {
 func (f *front) close() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	unlock := true
+	unlock := !f.hung // else another process would take away what is at work
 	defer func() {
 		if unlock { // last: no one may come in before the file is written
 			_ = f.lock.Close()
@@ -472,7 +475,7 @@ func (f *front) close() error {
 	if d := f.db.Swap(nil); d != nil {
 		f.changed = true // the file was removed
 		if err := d.close(func(error) { _ = f.lock.Close() }); err != nil {
-			unlock = !errors.Is(err, errNoAnswer)
+			unlock = unlock && !errors.Is(err, errNoAnswer)
 			return err
 		}
 	}

@@ -33,6 +33,16 @@ func (s *Store) hurtPacks() hurtPacks {
 	return hurt
 }
 
+// in reports whether one of packs is hurt.
+func (h hurtPacks) in(packs log.Ranges) bool {
+	for number := range h {
+		if packs.Contains(number) {
+			return true
+		}
+	}
+	return false
+}
+
 // lacking returns those of entries, which are of a hurt pack, for whose chunks
 // the index has no place in a live pack.
 func (s *Store) lacking(entries []index.Entry) ([]index.Entry, error) {

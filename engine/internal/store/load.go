@@ -179,32 +179,48 @@ func (s *Store) loadSegments(ctx context.Context, todo []log.SegmentInfo, hurt h
 	return nil
 }
 
-// fill loads segments all at once. Of those that cannot be read, or are folded
-// meanwhile, the first error is returned, and the others are loaded all the same;
-// nothing is if the caller wants no more.
+// fill loads segments all at once. One that is folded meanwhile is left out, and
+// told by errFolded. If one cannot be read, what was read before it is kept if that
+// is half of all; nothing is if the caller wants no more.
 func (s *Store) fill(ctx context.Context, fill *index.Filler, todo []log.SegmentInfo, hurt hurtPacks) error {
 	defer fill.Drop()
-	l := loading{hurt: hurt, insert: fill.InsertPack}
+	insert := func(_ uint64, entries []index.Entry) error { return fill.InsertPack(entries) }
+	var done []index.SegmentID
+	var left []log.SegmentInfo // what is in them goes behind that of the others
 	var failed error
 	for _, seg := range todo {
-		err := s.collect(ctx, seg, &l)
-		if failed == nil {
-			failed = err
+		if hurt.in(seg.Packs) {
+			left = append(left, seg)
+			continue
 		}
-		if err != nil && !errors.Is(err, errFolded) {
+		err := s.collect(ctx, seg, insert)
+		if err == nil {
+			done = append(done, index.SegmentID(seg.ID))
+			continue
+		}
+		failed = err
+		if !errors.Is(err, errFolded) {
 			break
 		}
 	}
 	switch {
 	case ctx.Err() != nil:
 		return backend.Ended(ctx)
-	case l.broken || len(l.done) == 0:
+	case errors.Is(failed, index.ErrNotFilled), failed != nil && !errors.Is(failed, errFolded) && 2*len(done) < len(todo):
 		return failed
 	}
-	if err := fill.Finish(ctx); err != nil {
+	if err := fill.Finish(ctx, done); err != nil {
+		if ctx.Err() != nil {
+			return backend.Ended(ctx)
+		}
 		return err
 	}
-	return errors.Join(s.endLoading(&l), failed)
+	for _, seg := range left {
+		if err := s.loadSegment(ctx, seg, hurt); err != nil {
+			return err
+		}
+	}
+	return failed
 }
 
 // folded replays the log, and reports whether a segment that could not be read
@@ -253,25 +269,24 @@ func (s *Store) reset(ctx context.Context, cause error) error {
 	return s.index().Reset()
 }
 
-// loading is what segments are loaded by.
-type loading struct {
-	hurt   hurtPacks
-	insert func([]index.Entry) error // takes those of one pack
-	later  [][]index.Entry           // of hurt packs: only what is nowhere else
-	done   []index.SegmentID
-	broken bool // insert failed
-}
-
 func (s *Store) loadSegment(ctx context.Context, seg log.SegmentInfo, hurt hurtPacks) error {
-	l := loading{hurt: hurt, insert: s.index().InsertPack}
-	if err := s.collect(ctx, seg, &l); err != nil {
+	err := s.collect(ctx, seg, func(number uint64, entries []index.Entry) (err error) {
+		if !hurt[number] {
+			return s.index().InsertPack(entries)
+		}
+		if entries, err = s.lacking(entries); err != nil {
+			return err
+		}
+		return s.index().Insert(entries)
+	})
+	if err != nil {
 		return err
 	}
-	return s.endLoading(&l)
+	return s.index().MarkLoaded(index.SegmentID(seg.ID))
 }
 
-// collect reads a segment and inserts what it holds.
-func (s *Store) collect(ctx context.Context, seg log.SegmentInfo, l *loading) error {
+// collect reads a segment and hands on what it holds, pack by pack.
+func (s *Store) collect(ctx context.Context, seg log.SegmentInfo, insert func(number uint64, entries []index.Entry) error) error {
 	tables, err := s.ReadSegment(ctx, seg)
 	if errors.Is(err, ErrCorrupt) {
 		gone, err2 := s.folded(ctx, seg)
@@ -294,35 +309,11 @@ func (s *Store) collect(ctx context.Context, seg log.SegmentInfo, l *loading) er
 			number, ok = st.PackNumber(t.Pack)
 			return nil
 		})
-		switch {
-		case !ok: // it was doomed meanwhile
-		case l.hurt[number]:
-			l.later = append(l.later, appendEntries(nil, number, t))
-		default:
-			entries = appendEntries(entries[:0], number, t)
-			if err := l.insert(entries); err != nil {
-				l.broken = true
-				return err
-			}
+		if !ok { // it was doomed meanwhile
+			continue
 		}
-	}
-	l.done = append(l.done, index.SegmentID(seg.ID))
-	return nil
-}
-
-// endLoading inserts the rest of what was read, and marks its segments.
-func (s *Store) endLoading(l *loading) error {
-	for _, entries := range l.later {
-		lacking, err := s.lacking(entries)
-		if err == nil {
-			err = s.index().Insert(lacking)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	for _, id := range l.done {
-		if err := s.index().MarkLoaded(id); err != nil {
+		entries = appendEntries(entries[:0], number, t)
+		if err := insert(number, entries); err != nil {
 			return err
 		}
 	}
