@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"sync"
+
+	"golang.org/x/sync/semaphore"
 
 	"github.com/cairn-backup/cairn/backend"
 	"github.com/cairn-backup/cairn/chunk/seal"
@@ -171,12 +174,63 @@ func (s *Store) loadSegments(ctx context.Context, todo []log.SegmentInfo, hurt h
 			s.opts.Logger.WarnContext(ctx, "the index could not be filled all at once", slog.Any("error", err))
 		}
 	}
+	return s.loadEach(ctx, todo, hurt)
+}
+
+// loadEach loads segments, each by itself.
+func (s *Store) loadEach(ctx context.Context, todo []log.SegmentInfo, hurt hurtPacks) error {
+	next, stop := s.segmentsAhead(ctx, todo)
+	defer stop()
 	for _, seg := range todo {
-		if err := s.loadSegment(ctx, seg, hurt); err != nil {
+		if err := s.loadSegment(ctx, seg, next, hurt); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// segmentBytes is how many bytes of index segments are read ahead. A session through a
+// network makes one for each 32 MiB that it stores, of some 30 KiB; read one behind
+// the other, those of a file of 1 GiB are 32 round trips.
+const segmentBytes = 2 << 20
+
+// segmentsAhead begins to read segments, several at once. Each call of next returns
+// what ReadSegment returns of the next one. stop ends it, and waits.
+func (s *Store) segmentsAhead(ctx context.Context, todo []log.SegmentInfo) (next func() ([]PackTable, error), stop func()) {
+	type read struct {
+		tables []PackTable
+		err    error
+		weight int64
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	room := semaphore.NewWeighted(segmentBytes)
+	reads := make(chan chan read, len(todo))
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		defer close(reads)
+		for _, seg := range todo {
+			weight := min(int64(seg.Size), segmentBytes)
+			if room.Acquire(ctx, weight) != nil {
+				return
+			}
+			one := make(chan read, 1)
+			reads <- one
+			wg.Go(func() {
+				tables, err := s.ReadSegment(ctx, seg)
+				one <- read{tables, err, weight}
+			})
+		}
+	})
+	next = func() ([]PackTable, error) {
+		one, ok := <-reads
+		if !ok {
+			return nil, backend.Ended(ctx)
+		}
+		r := <-one
+		room.Release(r.weight)
+		return r.tables, r.err
+	}
+	return next, func() { cancel(); wg.Wait() }
 }
 
 // fill loads segments all at once. One that is folded meanwhile is left out, and
@@ -186,14 +240,19 @@ func (s *Store) fill(ctx context.Context, fill *index.Filler, todo []log.Segment
 	defer fill.Drop()
 	insert := func(_ uint64, entries []index.Entry) error { return fill.InsertPack(entries) }
 	var done []index.SegmentID
-	var left []log.SegmentInfo // what is in them goes behind that of the others
-	var failed error
+	var sound, left []log.SegmentInfo // what is in those left goes behind that of the others
 	for _, seg := range todo {
 		if hurt.in(seg.Packs) {
 			left = append(left, seg)
-			continue
+		} else {
+			sound = append(sound, seg)
 		}
-		err := s.collect(ctx, seg, insert)
+	}
+	var failed error
+	next, stop := s.segmentsAhead(ctx, sound)
+	defer stop()
+	for _, seg := range sound {
+		err := s.collect(ctx, seg, next, insert)
 		if err == nil {
 			done = append(done, index.SegmentID(seg.ID))
 			continue
@@ -215,10 +274,8 @@ func (s *Store) fill(ctx context.Context, fill *index.Filler, todo []log.Segment
 		}
 		return err
 	}
-	for _, seg := range left {
-		if err := s.loadSegment(ctx, seg, hurt); err != nil {
-			return err
-		}
+	if err := s.loadEach(ctx, left, hurt); err != nil {
+		return err
 	}
 	return failed
 }
@@ -269,8 +326,9 @@ func (s *Store) reset(ctx context.Context, cause error) error {
 	return s.index().Reset()
 }
 
-func (s *Store) loadSegment(ctx context.Context, seg log.SegmentInfo, hurt hurtPacks) error {
-	err := s.collect(ctx, seg, func(number uint64, entries []index.Entry) (err error) {
+// loadSegment loads the segment that next reads.
+func (s *Store) loadSegment(ctx context.Context, seg log.SegmentInfo, next func() ([]PackTable, error), hurt hurtPacks) error {
+	err := s.collect(ctx, seg, next, func(number uint64, entries []index.Entry) (err error) {
 		if !hurt[number] {
 			return s.index().InsertPack(entries)
 		}
@@ -285,9 +343,9 @@ func (s *Store) loadSegment(ctx context.Context, seg log.SegmentInfo, hurt hurtP
 	return s.index().MarkLoaded(index.SegmentID(seg.ID))
 }
 
-// collect reads a segment and hands on what it holds, pack by pack.
-func (s *Store) collect(ctx context.Context, seg log.SegmentInfo, insert func(number uint64, entries []index.Entry) error) error {
-	tables, err := s.ReadSegment(ctx, seg)
+// collect hands on what the segment that next reads holds, pack by pack.
+func (s *Store) collect(ctx context.Context, seg log.SegmentInfo, next func() ([]PackTable, error), insert func(number uint64, entries []index.Entry) error) error {
+	tables, err := next()
 	if errors.Is(err, ErrCorrupt) {
 		gone, err2 := s.folded(ctx, seg)
 		if err2 != nil {
