@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/cairn-backup/cairn/backend"
@@ -15,7 +16,7 @@ import (
 // A hangUp calls cancel once so many index segments have been read.
 type hangUp struct {
 	backend.Backend
-	left   int
+	left   atomic.Int32
 	cancel func()
 }
 
@@ -24,11 +25,10 @@ func (h *hangUp) Get(ctx context.Context, key backend.Key, off, n int64) (io.Rea
 	if err != nil || !strings.HasPrefix(string(key), "index/") {
 		return r, err
 	}
-	if h.left--; h.left > 0 {
-		return r, nil
-	}
 	all, err := io.ReadAll(r)
-	h.cancel()
+	if h.left.Add(-1) == 0 {
+		h.cancel()
+	}
 	return io.NopCloser(bytes.NewReader(all)), errors.Join(err, r.Close())
 }
 
@@ -38,12 +38,14 @@ func TestFillCancelledLast(t *testing.T) {
 	t.Parallel()
 	r := newRig()
 	s := r.open(t, r.mem)
+	b := &hangUp{Backend: r.mem}
 	segments := 0
 	for i := range uint64(3) {
 		r.put(t, s, random(i, 3000), random(i+100, 3000))
 	}
 	for range r.mem.List(t.Context(), "index/") {
 		segments++
+		b.left.Add(1)
 	}
 	x, err := index.Open(index.Options{Repository: r.id, Dir: t.TempDir()})
 	if err != nil {
@@ -51,7 +53,7 @@ func TestFillCancelledLast(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = x.Close() })
 	ctx, cancel := context.WithCancel(t.Context())
-	b := &hangUp{r.mem, segments, cancel}
+	b.cancel = cancel
 	s = r.open(t, b, func(o *Options) { o.Index, o.Limits.Fill = x, 1 })
 	if err := s.LoadAll(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("LoadAll = %v, want context.Canceled", err)
