@@ -68,13 +68,13 @@ func (d *openDir) write(ctx context.Context) error {
 	return nil
 }
 
-// soFar returns a list of the nodes that were added, and what waits behind them.
-// If the directory is finished it returns the root page.
-func (d *openDir) soFar(ctx context.Context) (tree chunk.ID, list *manifest.DirWriter, queue []*pending, err error) {
+// soFar returns a list of the nodes that were added, and what waits behind them;
+// no list if the directory is finished, after which tree does not change any more.
+func (d *openDir) soFar(ctx context.Context) (list *manifest.DirWriter, queue []*pending, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.tree != (chunk.ID{}) {
-		return d.tree, nil, nil, nil
+		return nil, nil, nil
 	}
 	if d.list != nil {
 		list = d.list.Clone()
@@ -83,10 +83,10 @@ func (d *openDir) soFar(ctx context.Context) (tree chunk.ID, list *manifest.DirW
 	}
 	for _, n := range d.same {
 		if err := list.Add(ctx, n); err != nil {
-			return chunk.ID{}, nil, nil, err
+			return nil, nil, err
 		}
 	}
-	return chunk.ID{}, list, append([]*pending(nil), d.queue...), nil
+	return list, append([]*pending(nil), d.queue...), nil
 }
 
 // finish stores the list, which is whole, or names the parent's that is like it.

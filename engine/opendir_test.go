@@ -133,7 +133,7 @@ func TestOpenDir(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			_, list, _, err := d.soFar(ctx)
+			list, _, err := d.soFar(ctx)
 			if err != nil {
 				t.Fatal(err)
 			}

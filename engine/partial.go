@@ -30,9 +30,9 @@ func (s *saver) partial(ctx context.Context) ([]byte, error) {
 
 // partialDir lists what is finished of a directory that is being walked.
 func (s *saver) partialDir(ctx context.Context, d *openDir) (chunk.ID, error) {
-	tree, list, queue, err := d.soFar(ctx)
+	list, queue, err := d.soFar(ctx)
 	if err != nil || list == nil {
-		return tree, err
+		return d.tree, err
 	}
 	for _, p := range queue {
 		var node manifest.Node
