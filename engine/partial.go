@@ -31,8 +31,11 @@ func (s *saver) partial(ctx context.Context) ([]byte, error) {
 // partialDir lists what is finished of a directory that is being walked.
 func (s *saver) partialDir(ctx context.Context, d *openDir) (chunk.ID, error) {
 	list, queue, err := d.soFar(ctx)
-	if err != nil || list == nil {
-		return d.tree, err
+	if err != nil {
+		return chunk.ID{}, err
+	}
+	if list == nil {
+		return d.tree, nil
 	}
 	for _, p := range queue {
 		var node manifest.Node

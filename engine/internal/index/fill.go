@@ -157,7 +157,7 @@ func (l *Filler) read(buf []byte, b fillRun) ([]byte, error) {
 
 // Finish makes all of it visible, marks the segments that it is from as loaded, and
 // ends the Filler. Others wait meanwhile, for about a second for each million
-// entries. After an error, and without any entry, the index is as it was.
+// entries. After an error the index is as it was.
 func (l *Filler) Finish(ctx context.Context, from []SegmentID) error {
 	defer l.Drop()
 	return l.x.with("fill", func(s store) error {
@@ -194,12 +194,13 @@ func (f *front) fillFrom(ctx context.Context, l *Filler, from []SegmentID) error
 	if f.state.gen != 0 {
 		return fmt.Errorf("%w: others have filled it", ErrNotFilled)
 	}
-	if l.end == 0 && !slices.ContainsFunc(l.parts, func(p fillPart) bool { return len(p.open) > 0 }) {
-		return nil
-	}
 	before := maps.Clone(f.state.segments)
 	for _, id := range from {
 		f.state.segments[id] = true
+	}
+	f.changed = true
+	if l.end == 0 && !slices.ContainsFunc(l.parts, func(p fillPart) bool { return len(p.open) > 0 }) {
+		return nil
 	}
 	err := f.spillInto(func(d *disk) error { return d.fill(ctx, l) })
 	if err != nil {

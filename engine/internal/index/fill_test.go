@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -284,7 +285,7 @@ func TestFillWhileUsed(t *testing.T) {
 	}
 }
 
-// TestFillNothing: without any entry the index stays as it is.
+// TestFillNothing: without any entry there is no database, but segments are loaded.
 func TestFillNothing(t *testing.T) {
 	t.Parallel()
 	x, opts := fillable(t, 100)
@@ -294,8 +295,19 @@ func TestFillNothing(t *testing.T) {
 	if found, _ := filepath.Glob(filepath.Join(opts.Dir, genPrefix+"*")); len(found) > 0 {
 		t.Errorf("databases: %v", found)
 	}
-	if l := x.Filler(1000); l == nil {
-		t.Error("no Filler behind an empty one")
+	l := x.Filler(1000)
+	if l == nil {
+		t.Fatal("no Filler behind an empty one")
+	}
+	if err := l.Finish(t.Context(), []SegmentID{segment(1)}); err != nil { // all of its packs are gone
+		t.Fatal(err)
+	}
+	for range 2 {
+		if segments, err := x.Loaded(); len(segments) != 1 || !segments[segment(1)] || err != nil {
+			t.Errorf("Loaded = %v, %v", segments, err)
+		}
+		mustClose(t, x)
+		x = mustOpen(t, opts)
 	}
 }
 
@@ -340,6 +352,9 @@ func TestFillFails(t *testing.T) {
 		for at := 1; at <= 6; at++ { // write to Badger: Prepare, then tables
 			t.Run(fmt.Sprintf("full=%v at %d", full, at), func(t *testing.T) {
 				t.Parallel()
+				if !full && runtime.GOOS == "windows" {
+					t.Skip("Windows does not remove what is open")
+				}
 				x, opts := fillable(t, 100)
 				l := x.Filler(1000)
 				for n := range 80 {
@@ -362,9 +377,7 @@ func TestFillFails(t *testing.T) {
 						}
 						found, _ := filepath.Glob(filepath.Join(d.path(d.gen), "*.sst"))
 						tables = max(tables, len(found))
-						if err := os.RemoveAll(d.path(d.gen)); err != nil {
-							t.Skip("this system does not remove what is open: ", err)
-						}
+						_ = os.RemoveAll(d.path(d.gen))
 						return freeSpace(dir)
 					}
 					return d.fill(t.Context(), l)

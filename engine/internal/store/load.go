@@ -189,10 +189,14 @@ func (s *Store) loadEach(ctx context.Context, todo []log.SegmentInfo, hurt hurtP
 	return nil
 }
 
-// segmentBytes is how many bytes of index segments are read ahead. A session through a
-// network makes one for each 32 MiB that it stores, of some 30 KiB; read one behind
-// the other, those of a file of 1 GiB are 32 round trips.
-const segmentBytes = 2 << 20
+// segmentBytes is how many bytes of index segments are read ahead, and segmentReads how
+// many segments, at most. A session through a network makes one for each 32 MiB that it
+// stores, of some 30 KiB; read one behind the other, those of a file of 1 GiB are 32
+// round trips.
+const (
+	segmentBytes = 2 << 20
+	segmentReads = 32
+)
 
 // segmentsAhead begins to read segments, several at once. Each call of next returns
 // what ReadSegment returns of the next one. stop ends it, and waits.
@@ -209,7 +213,7 @@ func (s *Store) segmentsAhead(ctx context.Context, todo []log.SegmentInfo) (next
 	wg.Go(func() {
 		defer close(reads)
 		for _, seg := range todo {
-			weight := min(int64(seg.Size), segmentBytes)
+			weight := max(segmentBytes/segmentReads, min(int64(seg.Size), segmentBytes))
 			if room.Acquire(ctx, weight) != nil {
 				return
 			}
