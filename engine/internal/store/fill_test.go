@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/cairn-backup/cairn/backend"
 	"github.com/cairn-backup/cairn/engine/internal/index"
@@ -66,5 +67,40 @@ func TestFillCancelledLast(t *testing.T) {
 	}
 	if loaded, err := x.Loaded(); len(loaded) != segments || err != nil {
 		t.Errorf("%d of %d segments are loaded, %v", len(loaded), segments, err)
+	}
+}
+
+// A crowd counts who reads an index segment at the same time.
+type crowd struct {
+	backend.Backend
+	now, most atomic.Int32
+}
+
+func (c *crowd) Get(ctx context.Context, key backend.Key, off, n int64) (io.ReadCloser, error) {
+	if strings.HasPrefix(string(key), "index/") {
+		now := c.now.Add(1)
+		defer c.now.Add(-1)
+		for most := c.most.Load(); now > most && !c.most.CompareAndSwap(most, now); most = c.most.Load() {
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return c.Backend.Get(ctx, key, off, n)
+}
+
+// TestSegmentsAtOnce: segments are read several at a time, however small they are not
+// too many.
+func TestSegmentsAtOnce(t *testing.T) {
+	t.Parallel()
+	r := newRig()
+	s := r.open(t, r.mem)
+	for i := range uint64(segmentReads + 20) {
+		r.put(t, s, random(i, 300))
+	}
+	b := &crowd{Backend: r.mem}
+	if err := r.open(t, b).LoadAll(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := b.most.Load(); n < 2 || n > segmentReads {
+		t.Errorf("%d segments were read at once, want 2 to %d", n, segmentReads)
 	}
 }
