@@ -156,7 +156,7 @@ func (b *backup) run(ctx context.Context) (BackupReport, error) {
 	snap := b.snapshot(group, parents, s, tree)
 	report.Snapshot = snap
 	report.Sockets, report.Changed = s.sockets.Load(), s.changed
-	report.Resumed = s.resumed.Load()
+	_, report.Resumed = s.inherited()
 	report.Skipped, report.Followed = source.LeftOut(b.view), source.Followed(b.view)
 	if p := parents.snapshot; p != nil && p.Tree == tree && len(snap.Missing) == 0 && p.Complete {
 		report.Unchanged, err = b.unchanged(ctx, session, parents)
@@ -218,7 +218,7 @@ func (b *backup) snapshot(group [16]byte, parents parents, s *saver, tree chunk.
 	}
 	if p := parents.snapshot; p != nil {
 		snap.Parent = p.ID
-		if s.inherited.Load() {
+		if inherited, _ := s.inherited(); inherited {
 			snap.Depth = p.Depth + 1
 		}
 	}

@@ -45,12 +45,10 @@ type saver struct {
 	stats struct {
 		files, dirs, others, bytes, read, missing, changed atomic.Uint64
 	}
-	sockets   atomic.Uint64
-	inherited atomic.Bool   // a parent's node was taken over
-	inherits  []atomic.Bool // by parent tree: its needs are ours
-	resumed   atomic.Bool
-	taken     []sync.Once // by parent tree: its needs are made ours
-	top       atomic.Pointer[openDir]
+	sockets  atomic.Uint64
+	inherits []atomic.Bool // by parent tree: a node of it was taken over, and its needs are ours
+	taken    []sync.Once   // by parent tree: its needs are made ours
+	top      atomic.Pointer[openDir]
 
 	mu          sync.Mutex // guards what follows
 	missing     []manifest.Missing
@@ -293,10 +291,6 @@ func (s *saver) takeOver(p *pending, same *manifest.Node, index int) {
 
 // inherit says that what a parent's tree names is named by the new one, too.
 func (s *saver) inherit(index int) {
-	s.inherited.Store(true)
-	if s.parents.trees[index].partial {
-		s.resumed.Store(true)
-	}
 	// Before the node counts as finished, whoever is first: a record of the
 	// session may come any time.
 	s.taken[index].Do(func() {
@@ -305,6 +299,17 @@ func (s *saver) inherit(index int) {
 		}
 		s.inherits[index].Store(true)
 	})
+}
+
+// inherited reports whether a node of any parent was taken over, and whether one of
+// an interrupted run was.
+func (s *saver) inherited() (some, partial bool) {
+	for i := range s.inherits {
+		if s.inherits[i].Load() {
+			some, partial = true, partial || s.parents.trees[i].partial
+		}
+	}
+	return some, partial
 }
 
 // complete reads what the walk left out; an entry that cannot be read is left
