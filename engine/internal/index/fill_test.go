@@ -349,7 +349,7 @@ func TestFillManyTables(t *testing.T) {
 func TestFillFails(t *testing.T) {
 	t.Parallel()
 	for _, full := range []bool{false, true} {
-		for at := 1; at <= 6; at++ { // write to Badger: Prepare, then tables
+		for _, at := range []int{1, 2, 4, 6} { // write to Badger: Prepare, then tables
 			t.Run(fmt.Sprintf("full=%v at %d", full, at), func(t *testing.T) {
 				t.Parallel()
 				if !full && runtime.GOOS == "windows" {
