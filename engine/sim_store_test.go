@@ -170,6 +170,25 @@ func (s *simStore) take(op *simOp) {
 	s.waiting = slices.DeleteFunc(s.waiting, func(o *simOp) bool { return o == op })
 }
 
+// takeAll removes the calls of a process, and keeps its writes in limbo. All at
+// once: the first that is answered may make the code give up the others.
+func (s *simStore) takeAll(p *simProc) []*simOp {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var taken []*simOp
+	s.waiting = slices.DeleteFunc(s.waiting, func(op *simOp) bool {
+		if op.proc != p {
+			return false
+		}
+		taken = append(taken, op)
+		if op.kind.writes() {
+			s.limbo = append(s.limbo, op)
+		}
+		return true
+	})
+	return taken
+}
+
 // label returns a name for key that is the same whenever a schedule is run.
 func (s *simStore) label(key backend.Key) string {
 	if name, ok := s.names[key]; ok {

@@ -184,14 +184,27 @@ func TestSimulationRepeats(t *testing.T) {
 	t.Parallel()
 	for seed := uint64(1); seed <= 20; seed++ {
 		var digests [2]uint64
+		var traces [2][]string
 		for i := range digests {
 			var err error
-			if _, digests[i], err = simRun(t, seed, nil); err != nil {
+			trace := func(format string, args ...any) { traces[i] = append(traces[i], fmt.Sprintf(format, args...)) }
+			if _, digests[i], err = simRun(t, seed, trace); err != nil {
 				t.Fatalf("seed %d: %v", seed, err)
 			}
 		}
 		if digests[0] != digests[1] {
-			t.Errorf("seed %d gives two different schedules", seed)
+			t.Errorf("seed %d gives two different schedules, %s", seed, firstDifference(traces))
 		}
 	}
+}
+
+// firstDifference shows where two traces go apart.
+func firstDifference(traces [2][]string) string {
+	plain := func(line string) string { return simNumber.ReplaceAllString(line, "$1") }
+	for i := range min(len(traces[0]), len(traces[1])) {
+		if plain(traces[0][i]) != plain(traces[1][i]) {
+			return strings.Join(append(traces[0][max(0, i-5):i+1], "or", traces[1][i]), "\n")
+		}
+	}
+	return "of which one goes on for longer"
 }

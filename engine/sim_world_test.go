@@ -365,14 +365,7 @@ func (w *simWorld) crash(p *simProc) {
 	p.mu.Lock()
 	p.dead = true
 	p.mu.Unlock()
-	for _, op := range w.ready() {
-		if op.proc != p {
-			continue
-		}
-		w.take(op)
-		if op.kind.writes() {
-			w.limbo = append(w.limbo, op)
-		}
+	for _, op := range w.takeAll(p) {
 		op.reply <- simReply{err: errSimDead}
 	}
 }
