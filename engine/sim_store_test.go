@@ -64,9 +64,10 @@ type simObject struct {
 // A simStore is the one store of a schedule: calls arrive, and wait until the
 // scheduler takes them. Only the scheduler changes objects.
 type simStore struct {
-	mu       sync.Mutex // guards waiting and arrivals
+	mu       sync.Mutex // guards the next three
 	waiting  []*simOp
 	arrivals int
+	seen     int // of the arrivals, those that the scheduler has seen waiting
 
 	objects map[backend.Key]simObject
 	deleted map[backend.Key]simObject // what a stale list may still show
@@ -123,7 +124,8 @@ func (p *simProc) call(ctx context.Context, op *simOp) simReply {
 }
 
 // giveUp ends a call whose context ended. A write that was sent may still
-// happen.
+// happen. One that came in the same step as the end of its context counts as not
+// sent: which of the two was first depends on the speed of goroutines.
 func (s *simStore) giveUp(ctx context.Context, op *simOp) simReply {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -133,6 +135,9 @@ func (s *simStore) giveUp(ctx context.Context, op *simOp) simReply {
 	}
 	s.waiting = slices.Delete(s.waiting, i, i+1)
 	err := backend.Ended(ctx)
+	if op.arrival > s.seen {
+		return simReply{err: err}
+	}
 	if op.kind.writes() {
 		s.limbo = append(s.limbo, op)
 		err = errors.Join(err, backend.ErrUnknownOutcome)
@@ -145,6 +150,7 @@ func (s *simStore) giveUp(ctx context.Context, op *simOp) simReply {
 func (s *simStore) ready() []*simOp {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.seen = s.arrivals
 	ops := slices.Clone(s.waiting)
 	slices.SortFunc(ops, s.compare)
 	return ops
