@@ -23,6 +23,10 @@ import (
 // is damaged that no record tells of: whoever collects meanwhile takes that copy
 // for a good one. From when the last copy was damaged until all damage of it is
 // recorded and there is a good copy, snapshots may lack it, and not any longer.
+//
+// Blocks that a collection has copied keep their numbers, by which damage is
+// recorded, so two blocks of one pack may share one: the good one is told to be
+// damaged with the other, and no record tells of it when it goes bad later.
 type simHarm struct {
 	events int
 	bad    map[chunk.ID]bool // of which a copy was ever damaged
@@ -94,7 +98,7 @@ func (m *simModel) damage(rng *rand.Rand) bool {
 				m.w.stats["patched groups hurt by damage"]++
 			}
 			p.bad[c.ID] = b.Number
-			m.harm.bad[c.ID] = true
+			m.harm.bad[c.ID], m.harm.hurt[c.ID] = true, true // until there is a good copy, if there is none
 		}
 	}
 	m.check()

@@ -285,7 +285,10 @@ func (m *simModel) committed(op *simOp, info *log.SnapshotInfo) {
 	if back {
 		m.w.stats["undeleted"]++
 	}
-	b.committed, b.record = id, op.key
+	b.committed = id
+	if !back {
+		b.record = op.key // it is done with that, whoever brings it back later
+	}
 	s := &simSnap{info: info, backup: b, since: m.w.step}
 	if err := m.readSnapshot(s); err != nil {
 		m.w.fail("V1: backup %s, just committed: %v", b.tag, err)
