@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"iter"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -118,7 +119,7 @@ func (x *restorer) planFile(ctx context.Context, f *outFile) error {
 	x.report.Bytes += n.Size
 	f.todo.Store(1)
 	planned := 0
-	for e, err := range manifest.PatchedExtents(ctx, x.tree, n.Content, 0) {
+	for e, err := range x.extents(ctx, n.Content) {
 		if err != nil {
 			return x.abandon(ctx, f, progress.Damaged, err)
 		}
@@ -150,6 +151,26 @@ func (x *restorer) planFile(ctx context.Context, f *outFile) error {
 		return x.flush(ctx)
 	}
 	return nil
+}
+
+// extents yields the extents of a file. Of a store that is far, the pages of a long
+// list of them are read several at a time.
+func (x *restorer) extents(ctx context.Context, c manifest.Content) iter.Seq2[manifest.Patched, error] {
+	walk, ok := x.tree.(store.Walk)
+	if !ok || c.List.IsZero() {
+		return manifest.PatchedExtents(ctx, x.tree, c, 0)
+	}
+	return func(yield func(manifest.Patched, error) bool) {
+		list := walk.List()
+		defer list.Wait()
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		for e, err := range manifest.PatchedExtents(ctx, list, c, 0) {
+			if !yield(e, err) {
+				return
+			}
+		}
+	}
 }
 
 // abandon ends the planning of a file that cannot be planned to its end. What

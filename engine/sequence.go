@@ -68,7 +68,7 @@ func (x *restorer) inSequence(ctx context.Context, s step) error {
 func (x *restorer) fileInSequence(ctx context.Context, f *outFile) error {
 	x.report.Bytes += f.node.Size
 	s := step{path: f.path, file: f}
-	for e, err := range manifest.PatchedExtents(ctx, x.tree, f.node.Content, 0) {
+	for e, err := range x.extents(ctx, f.node.Content) {
 		if err != nil {
 			s.err = err
 			break

@@ -91,6 +91,15 @@ func (c *Cache) Get(p Place, n int) ([]byte, bool) {
 	return data, true
 }
 
+// Has reports whether the n bytes of the block at p are here.
+func (c *Cache) Has(p Place, n int) bool {
+	if c == nil {
+		return false
+	}
+	fi, err := os.Lstat(c.path(p))
+	return err == nil && fi.Mode().IsRegular() && fi.Size() == int64(n)
+}
+
 // Put keeps the block at p. It neither retains nor changes data.
 func (c *Cache) Put(p Place, data []byte) {
 	if c == nil || c.opts.ReadOnly || int64(len(data)) > c.opts.Limit || !c.reserve(int64(len(data))) {

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"slices"
+	"sync"
 
 	"github.com/cairn-backup/cairn/backend"
 	"github.com/cairn-backup/cairn/chunk"
@@ -11,6 +12,7 @@ import (
 	"github.com/cairn-backup/cairn/engine/internal/blockcache"
 	"github.com/cairn-backup/cairn/engine/internal/index"
 	"github.com/cairn-backup/cairn/engine/internal/log"
+	"github.com/cairn-backup/cairn/manifest"
 )
 
 const (
@@ -23,6 +25,10 @@ const (
 	// parts are remembered to have been read.
 	aheadBytes = 4 * (aheadSize + aheadMore)
 	aheadParts = 1024
+	// listAtOnce is how many parts a List reads at a time at most, and as few as
+	// have listBytes together: what is read must be kept until it is asked for.
+	listAtOnce = 16
+	listBytes  = aheadBytes - (aheadSize + aheadMore)
 	// farPublish is how many bytes may wait to be recorded, at least, in a store
 	// that is far: each record costs two requests.
 	farPublish = 32 << 20
@@ -32,8 +38,9 @@ const (
 // at what it is.
 type aheadRead struct {
 	pack pack.ID
-	off  int64  // where the part begins; wholePack: only a block was read
-	data []byte // empty if it was dropped, or never read
+	off  int64         // where the part begins; wholePack: only a block was read
+	data []byte        // empty if it was dropped, or never read
+	done chan struct{} // nil: it was read; else it is being read, and this is closed then
 }
 
 // wholePack stands for no part of a pack.
@@ -49,6 +56,88 @@ func (s *Store) Walk() Walk { return Walk{s} }
 // Chunk is as Store.Chunk.
 func (w Walk) Chunk(ctx context.Context, id chunk.ID) ([]byte, error) {
 	return w.store.chunk(ctx, id, next{tree: true})
+}
+
+// List returns what reads the list of a large file from its first page to its last.
+func (w Walk) List() *List { return &List{store: w.store} }
+
+// A List is a Walk that reads the parts of packs in which the next pages lie
+// several at a time. Wait ends it.
+type List struct {
+	store *Store
+	reads sync.WaitGroup
+
+	mu   sync.Mutex // guards what follows
+	many int        // parts that are being read
+	size int64      // their bytes
+}
+
+var _ manifest.Prefetcher = (*List)(nil)
+
+// Chunk is as Store.Chunk.
+func (l *List) Chunk(ctx context.Context, id chunk.ID) ([]byte, error) {
+	return Walk{l.store}.Chunk(ctx, id)
+}
+
+// Prefetch implements manifest.Prefetcher. What it reads ends with ctx.
+func (l *List) Prefetch(ctx context.Context, ids []chunk.ID) {
+	s := l.store
+	if !s.far() {
+		return
+	}
+	places, found, err := s.Places(ids)
+	if err != nil {
+		return // Chunk tells
+	}
+	for i, p := range places {
+		info, ok := s.packInfo(p.Pack)
+		if !found[i] || !ok || info.Kind != seal.KindMetaPack || s.atHand(info, p) {
+			continue
+		}
+		part, size := partOf(info, p)
+		if !l.take(size) {
+			return
+		}
+		if _, wait, read := s.aheadOf(&part, p, true); wait != nil || !read {
+			l.give(size)
+			continue
+		}
+		l.reads.Go(func() {
+			defer l.give(size)
+			_, _ = s.readPart(ctx, info, part, size) // as above
+		})
+	}
+}
+
+// take reports whether a part of so many bytes may be read as well.
+func (l *List) take(size int64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.many == listAtOnce || l.size+size > listBytes {
+		return false
+	}
+	l.many++
+	l.size += size
+	return true
+}
+
+func (l *List) give(size int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.many--
+	l.size -= size
+}
+
+// Wait waits until nothing is read any more. To make that soon the caller ends
+// the context of Prefetch.
+func (l *List) Wait() { l.reads.Wait() }
+
+// atHand reports whether the block at p need not be fetched.
+func (s *Store) atHand(info log.PackInfo, p index.Place) bool {
+	if _, ok := s.cached(p); ok {
+		return true
+	}
+	return s.opts.Blocks.Has(blockcache.Place{Pack: info.ID, Offset: p.Offset}, int(p.Stored))
 }
 
 // far reports whether requests are waited for, and paid for.
@@ -69,26 +158,43 @@ func (s *Store) readAhead(ctx context.Context, info log.PackInfo, p index.Place,
 	if info.Kind != seal.KindMetaPack || !s.far() {
 		return nil, false
 	}
-	off := int64(p.Offset) &^ (aheadSize - 1)
-	found, read := s.aheadOf(aheadRead{pack: info.ID, off: off}, p, tree)
-	if !read {
-		return found, found != nil
+	for {
+		part, size := partOf(info, p)
+		found, wait, read := s.aheadOf(&part, p, tree)
+		switch {
+		case wait != nil:
+			select {
+			case <-wait:
+				continue
+			case <-ctx.Done():
+				return nil, false // as below
+			}
+		case !read:
+			return found, found != nil
+		}
+		data, err := s.readPart(ctx, info, part, size)
+		if err != nil {
+			return nil, false // a read of the block alone tells
+		}
+		at := int64(p.Offset) - part.off
+		return data[at : at+int64(p.Stored)], true
 	}
-	at := int64(p.Offset) - off
-	data, err := s.readAt(ctx, info, off, min(max(aheadSize+aheadMore, at+int64(p.Stored)), int64(info.Size)-off))
-	if err != nil {
-		return nil, false // a read of the block alone tells
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.keepAhead(aheadRead{pack: info.ID, off: off, data: data})
-	return data[at : at+int64(p.Stored)], true
 }
 
-// aheadOf returns the block at p if it was read, and else whether its part is
-// worth reading. One that was read and dropped since is not: whoever goes to and
-// fro among more packs than are kept would have each read again for every block.
-func (s *Store) aheadOf(part aheadRead, p index.Place, tree bool) (found []byte, read bool) {
+// partOf returns the part of a pack in which the block at p lies, and how many
+// bytes of it are read.
+func partOf(info log.PackInfo, p index.Place) (aheadRead, int64) {
+	off := int64(p.Offset) &^ (aheadSize - 1)
+	at := int64(p.Offset) - off
+	return aheadRead{pack: info.ID, off: off}, min(max(aheadSize+aheadMore, at+int64(p.Stored)), int64(info.Size)-off)
+}
+
+// aheadOf returns the block at p if it was read, what to wait for if it is being
+// read, and else whether its part is worth reading: then the caller has to, by
+// readPart, and others wait for him. One that was read and dropped since is not:
+// whoever goes to and fro among more packs than are kept would have each read
+// again for every block.
+func (s *Store) aheadOf(part *aheadRead, p index.Place, tree bool) (found []byte, wait <-chan struct{}, read bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	seen, had := tree, false
@@ -96,16 +202,37 @@ func (s *Store) aheadOf(part aheadRead, p index.Place, tree bool) (found []byte,
 		if a.pack != part.pack {
 			continue
 		}
+		if a.off == part.off && a.done != nil {
+			return nil, a.done, false
+		}
 		seen = true
 		had = had || a.off == part.off
 		if at := int64(p.Offset) - a.off; len(a.data) > 0 && at >= 0 && at+int64(p.Stored) <= int64(len(a.data)) {
-			return a.data[at : at+int64(p.Stored)], false
+			return a.data[at : at+int64(p.Stored)], nil, false
 		}
 	}
 	if !seen {
 		s.keepAhead(aheadRead{pack: part.pack, off: wholePack})
 	}
-	return nil, seen && !had
+	if !seen || had {
+		return nil, nil, false
+	}
+	part.done = make(chan struct{})
+	s.keepAhead(*part)
+	return nil, nil, true
+}
+
+// readPart reads a part that aheadOf left to the caller.
+func (s *Store) readPart(ctx context.Context, info log.PackInfo, part aheadRead, size int64) ([]byte, error) {
+	data, err := s.readAt(ctx, info, part.off, size)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ahead = slices.DeleteFunc(s.ahead, func(a aheadRead) bool { return a.done == part.done })
+	close(part.done)
+	if err == nil {
+		s.keepAhead(aheadRead{pack: part.pack, off: part.off, data: data})
+	}
+	return data, err
 }
 
 // keepAhead remembers a read, and drops the bytes of the oldest ones where there
