@@ -1,6 +1,9 @@
 package main
 
 import (
+	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -40,5 +43,25 @@ func TestCompare(t *testing.T) {
 		if (c.diff == "") != (diffs == "") || !strings.Contains(diffs, c.diff) {
 			t.Errorf("%v: %q, want %q", c.got, diffs, c.diff)
 		}
+	}
+}
+
+// What valgrind prints of an instruction that it does not know ends the counting,
+// not the comparison.
+func TestUnknownInstruction(t *testing.T) {
+	dir := t.TempDir()
+	script := "#!/bin/sh\necho 'vex amd64->IR: unhandled instruction bytes: 0xF 0x1 0xF9'\nexit 2\n"
+	if err := os.WriteFile(filepath.Join(dir, "valgrind"), []byte(script), 0o700); err != nil { //nolint:gosec // a program
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+string(os.PathListSeparator)+os.Getenv("PATH"))
+	var out strings.Builder
+	m := &measurer{instructions: true, out: &out, got: map[string]cost{"Kernel/x": {bytes: 7, instructions: 9}}}
+	if err := m.count(t.Context(), "nothing"); !errors.Is(err, errUncountable) {
+		t.Fatalf("count = %v, want %v", err, errUncountable)
+	}
+	m.uncountable(errUncountable)
+	if c := m.got["Kernel/x"]; c != (cost{bytes: 7}) || m.instructions || out.Len() == 0 {
+		t.Errorf("left: %+v, %v, said %q", c, m.instructions, out.String())
 	}
 }

@@ -8,7 +8,7 @@
 //	/tmp/costs -renew   # after a change that is meant
 //
 // Figures of another release of Go are not compared, and without valgrind, or on
-// a processor without AVX2, no instructions are.
+// a processor without AVX2 or one that valgrind does not know, no instructions are.
 package main
 
 import (
@@ -58,7 +58,7 @@ func run(ctx context.Context, o options, out io.Writer) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	m := &measurer{dir: dir, only: o.only, instructions: canCount(out)}
+	m := &measurer{dir: dir, only: o.only, instructions: canCount(out), out: out}
 	got, err := m.measure(ctx)
 	if err != nil {
 		return err
