@@ -72,6 +72,7 @@ func (r *Repository) Backup(ctx context.Context, src source.Source, opts BackupO
 // attempt opens the source and backs it up once: a view is one look, walked and
 // finished at most once.
 func (r *Repository) attempt(ctx context.Context, src source.Source, opts BackupOptions, m *progress.Meter) (report BackupReport, err error) {
+	began := time.Now() // before a view is taken that may be frozen, however long that takes
 	view, err := src.Open(ctx)
 	if err != nil {
 		return report, err
@@ -88,7 +89,7 @@ func (r *Repository) attempt(ctx context.Context, src source.Source, opts Backup
 		maps.Copy(labels, opts.Labels) // the caller's win
 		opts.Labels = labels
 	}
-	b := &backup{repo: r, view: view, info: view.Info(), opts: opts, meter: m, began: time.Now()}
+	b := &backup{repo: r, view: view, info: view.Info(), opts: opts, meter: m, began: began}
 	report, err = b.run(ctx)
 	report.Snapshot.Kind = b.info.Kind
 	return report, err
@@ -298,6 +299,15 @@ type parentTree struct {
 	began   manifest.Time // when its backup began to read
 	needs   log.Ranges
 	partial bool // of an interrupted session
+}
+
+// trusts reports whether a node of t that looks as now has the content of now: its
+// last change had settled before t's backup began to read, and before this one did,
+// at began. A view that is frozen may be older than the parent, which then has what
+// came in the same moment as that change and the view does not show.
+func (t *parentTree) trusts(look manifest.Look, began manifest.Time) bool {
+	settles := manifest.Time{Sec: look.CTime.Sec + settled, Nsec: look.CTime.Nsec}
+	return settles.Compare(t.began) <= 0 && settles.Compare(began) <= 0
 }
 
 // parents finds the newest snapshot of the group, or the one that was asked

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
+	"testing/synctest"
 	"time"
 
 	"github.com/cairn-backup/cairn/backend/mem"
@@ -166,6 +167,31 @@ func TestYoungFiles(t *testing.T) {
 	if opened := src.Opened(); !slices.Equal(opened, []string{"data/young"}) {
 		t.Errorf("the second backup opened %q, want the young file", opened)
 	}
+}
+
+// TestFrozenView: a view that is frozen shows a file as it was just before a change
+// that came in the same moment, and the change is backed up while the view is being
+// taken. The parent, which is younger than the view, is not trusted with that file.
+func TestFrozenView(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r, _ := fresh(t)
+		now := time.Now()
+		before, after := simTree{"d0/f0": {pages: random(1, 8192), changed: now}}, simTree{"d0/f0": {pages: random(2, 8192), changed: now}}
+		src := &simSource{name: "data", now: func() simTree {
+			time.Sleep(time.Hour)
+			backUp(t, r, &simSource{name: "data", tree: after}, engine.BackupOptions{})
+			return before
+		}}
+		report := backUp(t, r, src, engine.BackupOptions{})
+		var out simTarget
+		if _, err := r.Restore(t.Context(), report.Snapshot.ID, &out, engine.RestoreOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		if err := out.compare(before); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // TestChangedWhileRead: a file that is written while it is read is stored as

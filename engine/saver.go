@@ -364,13 +364,13 @@ func (s *saver) unchanged(n *manifest.Node, match []oldNode) (*manifest.Node, in
 	if s.opts.Reread {
 		return nil, 0
 	}
+	began := manifest.TimeOf(s.began)
 	for i := range match {
 		o := &match[i].node
-		began := s.parents.trees[match[i].index].began
 		switch {
 		case o.Kind != n.Kind || o.Flags != 0 || n.Look.IsZero() || o.Look != n.Look:
 		case n.Kind == manifest.File && (o.Size != n.Size || o.MTime != n.MTime):
-		case n.Look.CTime.Sec+settled > began.Sec || n.Look.CTime.Sec+settled == began.Sec && n.Look.CTime.Nsec > began.Nsec:
+		case !s.parents.trees[match[i].index].trusts(n.Look, began):
 		default:
 			return o, match[i].index
 		}

@@ -136,8 +136,8 @@ func (d *simData) backup(ctx context.Context, a *simActor, i int) {
 	b := m.begin(fmt.Sprintf("%s-%d", a.name, i), d.name, d.tree)
 	at := m.apart(b)
 	a.w.baton.Unlock()
-	src := &simSource{name: d.name, tree: b.tree, think: a.proc.think}
-	src.again = func() simTree {
+	src := &simSource{name: d.name, think: a.proc.think}
+	src.now = func() simTree {
 		a.w.baton.Lock()
 		defer a.w.baton.Unlock()
 		b.tree = d.tree

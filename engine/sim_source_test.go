@@ -103,18 +103,18 @@ type simSource struct {
 	// looks counts how often the whole tree was walked: a backup that begins
 	// anew walks it again.
 	looks int
-	// again returns the tree as it is now, for a backup that begins anew. Were it
-	// shown as it was, a time of change could look old and still be shared with a
-	// change that comes later.
-	again func() simTree
+	// now returns the tree as it is, for a walk that begins; nil: it stays the same.
+	// Were it shown as it was earlier, a time of change could look old and still be
+	// shared with a later change, which a parent knows already.
+	now func() simTree
 	// think waits for the actor's turn, at the end of a walk.
 	think func(ctx context.Context) bool
 }
 
 // Open implements source.Source.
 func (s *simSource) Open(context.Context) (source.View, error) {
-	if s.looks > 0 && s.again != nil {
-		s.tree = s.again()
+	if s.now != nil {
+		s.tree = s.now()
 	}
 	return &simView{s}, nil
 }
