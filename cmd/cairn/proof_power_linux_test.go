@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"maps"
@@ -91,6 +92,92 @@ func powerLoss(t *testing.T, kind, size string) {
 	}
 	d.control()
 	l.report(t, cut)
+}
+
+// TestPowerLossRestored cuts the power when a restore has just reported that it is
+// done: of few entries, each of which is made durable by itself, with entries that
+// cannot be, of many, and over live data.
+func TestPowerLossRestored(t *testing.T) {
+	needRoot(t, "it mounts file systems")
+	for _, fs := range []struct{ name, size string }{{"ext4", "192M"}, {"xfs", "384M"}} {
+		t.Run(fs.name, func(t *testing.T) {
+			t.Parallel()
+			if _, err := exec.LookPath("mkfs." + fs.name); err != nil {
+				t.Skipf("there is no mkfs.%s: %v", fs.name, err)
+			}
+			p := inMemory(t)
+			d := &lossyDisk{t: t, image: p.at("image"), dir: p.at("disk")}
+			d.make(fs.name, fs.size)
+			p.exits(0, "init")
+			for _, c := range restoredShapes {
+				t.Run(c.name, func(t *testing.T) {
+					p, d := p, *d
+					p.t, d.t = t, t
+					for range rounds(t, 1, 2, 20) {
+						restoredIsDurable(p, &d, c.inPlace, c.fill)
+					}
+				})
+			}
+			d.control()
+		})
+	}
+}
+
+// restoredShapes are the trees that are restored: fill makes one in an empty
+// directory.
+var restoredShapes = []struct {
+	name    string
+	inPlace bool
+	fill    func(dir string) error
+}{
+	{"few", false, fillFew},
+	{"few in place", true, fillFew},
+	{"few, and a link", false, func(dir string) error {
+		link := filepath.Join(dir, "a link")
+		return errors.Join(fillFew(dir), os.Symlink("large", link), os.Lchown(link, 17, 18))
+	}},
+	{"many", false, func(dir string) error {
+		err := fillFew(dir)
+		for i := range 60 {
+			err = errors.Join(err, os.WriteFile(filepath.Join(dir, "below", fmt.Sprint(i)), []byte{byte(i), 1}, 0o640))
+		}
+		return err
+	}},
+}
+
+func fillFew(dir string) error {
+	large := bytes.Repeat([]byte("a file of some size, which ends in a page that is not full"), 200_000)
+	below := filepath.Join(dir, "below")
+	return errors.Join(
+		os.WriteFile(filepath.Join(dir, "large"), large, 0o604),
+		os.Mkdir(below, 0o751),
+		os.WriteFile(filepath.Join(below, "small"), []byte("small"), 0o400),
+		os.Link(filepath.Join(below, "small"), filepath.Join(dir, "the same")),
+		os.WriteFile(filepath.Join(below, "empty"), nil, 0o600),
+		os.Mkdir(filepath.Join(below, "nothing in it"), 0o700),
+		os.Chown(below, 5, 6),
+	)
+}
+
+// restoredIsDurable restores what fill makes, and cuts the power as soon as that
+// is reported.
+func restoredIsDurable(p program, d *lossyDisk, inPlace bool, fill func(string) error) {
+	t := p.t
+	t.Helper()
+	src, dst := filepath.Join(d.dir, "src"), filepath.Join(d.dir, "dst")
+	must(t, errors.Join(os.RemoveAll(src), os.RemoveAll(dst), os.Mkdir(src, 0o711)))
+	must(t, fill(src))
+	want := readTree(t, src)
+	id := snapshotOfOutput(t, p.exits(0, "backup", "--json", src))
+	args := []string{"restore", id, "--target", dst}
+	if inPlace {
+		must(t, errors.Join(os.RemoveAll(filepath.Join(src, "below")), os.WriteFile(filepath.Join(src, "large"), []byte("other"), 0o600)))
+		args, dst = []string{"restore", id, "--in-place"}, src
+	}
+	p.exits(0, args...)
+	must(t, d.shutdown())
+	d.again()
+	want.compare(t, "the restored tree", readTree(t, dst))
 }
 
 // endsWith kills the command a little after done is closed, if it still runs: a

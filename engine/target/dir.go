@@ -95,6 +95,7 @@ func (d *DirTarget) Begin(ctx context.Context, need Need) (Writer, error) {
 			seed: maphash.MakeSeed(), held: map[uint64]struct{}{}, inodes: map[inode]uint64{}, kept: map[uint64]bool{},
 		}
 	}
+	w.few = w.over == nil && syncsEach(need)
 	if err := w.begin(need); err != nil {
 		return nil, err
 	}

@@ -56,6 +56,11 @@ func joinPath(dir, name string) string {
 	return dir + "/" + name
 }
 
+// syncsEach reports that directories are made durable when all are done.
+func syncsEach(Need) bool { return false }
+
+func (w *dirWriter) syncFolder(f *folder) error { return syncFolder(f.root) }
+
 // sync makes the directories durable, the files are since their Close. Systems
 // that cannot do it say so in one way or another.
 func (w *dirWriter) sync() error {
@@ -64,7 +69,7 @@ func (w *dirWriter) sync() error {
 		if err != nil {
 			return err
 		}
-		err = syncFolder(f.root)
+		err = w.syncFolder(f)
 		w.folders.release(f)
 		if err != nil {
 			return err

@@ -25,7 +25,9 @@ type dirWriter struct {
 	before  meta     // what the directory was like
 	folders *folders // open directories
 	over    *overlay // nil where only an empty target is taken
+	few     bool     // entries: each is made durable by itself; not of an overlay
 
+	special                 atomic.Bool  // something was made that is neither file nor directory
 	open                    atomic.Int64 // files
 	owners, devices, xattrs atomic.Uint64
 
@@ -272,6 +274,7 @@ func (w *dirWriter) Make(ctx context.Context, path string, n manifest.Node) erro
 	} else if !made {
 		return nil
 	}
+	w.special.Store(true)
 	w.setFirst(n.Link, path)
 	if err := w.made(parent, path); err != nil {
 		return w.fail("make", path, err)
@@ -444,7 +447,7 @@ func (w *dirWriter) setDirs(ctx context.Context) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if state.meta == nil && !state.opened {
+		if state.meta == nil && !state.opened && !w.few {
 			continue
 		}
 		if err := w.setDir(state); err != nil {
@@ -457,18 +460,25 @@ func (w *dirWriter) setDirs(ctx context.Context) error {
 	return nil
 }
 
+// setDir gives a directory its metadata, if there are any, and makes it durable
+// if that is not done for all at once.
 func (w *dirWriter) setDir(state *dirState) error {
 	f, err := w.folder(state.path)
 	if err != nil {
 		return err
 	}
 	defer w.folders.release(f)
-	state.applied = true
-	switch {
+	switch state.applied = state.meta != nil || state.opened; {
+	case !state.applied:
 	case state.meta == nil:
-		return f.root.Chmod(".", fs.FileMode(state.before.mode&0o777))
+		err = f.root.Chmod(".", fs.FileMode(state.before.mode&0o777))
 	case w.over != nil && state.existed:
-		return w.adjustFolder(f, *state.meta)
+		err = w.adjustFolder(f, *state.meta)
+	default:
+		err = w.setFolder(f, *state.meta)
 	}
-	return w.setFolder(f, *state.meta)
+	if err != nil || !w.few {
+		return err
+	}
+	return w.syncFolder(f)
 }
