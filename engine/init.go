@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"iter"
 	"sort"
 	"strings"
 	"time"
@@ -181,14 +182,14 @@ func explainForeign(object []byte, err error) error {
 	return corruptObject(layout.Config, err)
 }
 
-// openSlots unwraps the repository key by the first slot that the secret fits,
-// and returns that slot, too.
+// openSlots unwraps the repository key by the first of the listed slots that the
+// secret fits, and returns that slot, too.
 // A slot that is damaged or cannot be read does not keep the others from being
 // tried; the secret is called wrong only if every slot could be read.
-func openSlots(ctx context.Context, b backend.Backend, id keys.RepositoryID, secret keys.Secret) (keys.Root, []byte, error) {
+func openSlots(ctx context.Context, b backend.Backend, slots iter.Seq2[backend.Info, error], id keys.RepositoryID, secret keys.Secret) (keys.Root, []byte, error) {
 	var unread, damaged []error
 	tried, refused := 0, 0
-	for info, err := range b.List(ctx, layout.Slots) {
+	for info, err := range slots {
 		if err != nil {
 			return keys.Root{}, nil, err
 		}
@@ -231,6 +232,38 @@ func openSlots(ctx context.Context, b backend.Backend, id keys.RepositoryID, sec
 		return keys.Root{}, nil, errors.Join(damaged...)
 	}
 	return keys.Root{}, nil, errors.Join(append([]error{ErrWrongKey}, damaged...)...)
+}
+
+// listAhead begins to list what lies under prefix, at most so many objects. What it
+// returns waits for that, and is ranged over once. stop ends it, and waits.
+func listAhead(ctx context.Context, b backend.Backend, prefix backend.Key, most int) (all iter.Seq2[backend.Info, error], stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	type item struct {
+		info backend.Info
+		err  error
+	}
+	items := make(chan item, most)
+	go func() {
+		defer close(items)
+		for info, err := range b.List(ctx, prefix) {
+			items <- item{info, err}
+			if most--; most == 0 || err != nil {
+				return
+			}
+		}
+	}()
+	all = func(yield func(backend.Info, error) bool) {
+		for i := range items {
+			if !yield(i.info, i.err) {
+				return
+			}
+		}
+	}
+	return all, func() {
+		cancel()
+		for range items { //nolint:revive // until it is closed
+		}
+	}
 }
 
 // openSlot opens one slot, if it is of this repository and of the secret's type.

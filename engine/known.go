@@ -153,7 +153,7 @@ func (r *Repository) openKnown(ctx context.Context, secret keys.Secret) (bool, e
 		if err := r.unlockWith(root, k.Config); err != nil {
 			return false, nil //nolint:nilerr // as above
 		}
-		err = r.openLog(ctx, k.Config)
+		err = r.openLog(ctx, k.Config, nil)
 		if err != nil {
 			return false, err
 		}

@@ -66,6 +66,9 @@ func (r *Repository) unlock(ctx context.Context, s Secret) error {
 	if done, err := r.unlockKnown(ctx, s); done || err != nil {
 		return err
 	}
+	// Beside the config, not behind it: a store may be far away.
+	slots, stop := listAhead(ctx, r.meter, layout.Slots, maxSlots+1)
+	defer stop()
 	object, err := readConfig(ctx, r.meter)
 	if err != nil {
 		return err
@@ -80,14 +83,19 @@ func (r *Repository) unlock(ctx context.Context, s Secret) error {
 	if err := secret.CanOpen(); err != nil {
 		return err
 	}
-	root, slot, err := openSlots(ctx, r.meter, r.id, secret)
+	var look *log.Look
+	if !log.HasLocal(filepath.Join(r.opts.CacheDir, hex.EncodeToString(r.id[:]))) || r.opts.CacheDir == "" {
+		look = log.LookAt(ctx, r.meter) // while the key is derived
+		defer look.Stop()
+	}
+	root, slot, err := openSlots(ctx, r.meter, slots, r.id, secret)
 	if err != nil {
 		return err
 	}
 	if err := r.unlockWith(root, object); err != nil {
 		return err
 	}
-	if err := r.openLog(ctx, object); err != nil {
+	if err := r.openLog(ctx, object, look); err != nil {
 		return err
 	}
 	r.saveKnown(object, slot)
@@ -128,7 +136,7 @@ func (r *Repository) unlockWith(root keys.Root, object []byte) (err error) {
 	return nil
 }
 
-func (r *Repository) openLog(ctx context.Context, config []byte) error {
+func (r *Repository) openLog(ctx context.Context, config []byte, look *log.Look) error {
 	var signer *log.Signer
 	if !r.opts.ReadOnly {
 		signer = log.NewSigner(r.keys.Admin(), log.Admin|log.Keeper|log.Writer)
@@ -142,7 +150,7 @@ func (r *Repository) openLog(ctx context.Context, config []byte) error {
 		Backend: r.meter, Repository: r.id, Meta: r.keys.Meta, Genesis: log.HashOf(config),
 		Keys:   log.Keys{Admin: r.config.Admin, Keeper: r.config.Keeper, Writer: r.config.Writer},
 		Signer: signer, Writer: r.opts.Program + " on " + host, Dir: dir, ReadOnly: r.opts.ReadOnly,
-		Settle: r.opts.tuning.settle,
+		Settle: r.opts.tuning.settle, Look: look,
 	})
 	return err
 }

@@ -62,6 +62,9 @@ type Options struct {
 	// the store around the head again before it appends: a record that was taken
 	// away with later ones behind it shows in no other way. Default: a day.
 	Relist time.Duration
+	// Look was begun at the same store, and is used by an Open without local state.
+	// Nil: it begins one.
+	Look *Look
 }
 
 func (o Options) withDefaults() Options {
@@ -176,12 +179,21 @@ func (l *Log) open(ctx context.Context) (from uint64, err error) {
 func (l *Log) openCold(ctx context.Context) (from uint64, err error) {
 	l.confirmed, l.listed = Position{}, false
 	clear(l.passed)
-	l.state, err = l.newestCheckpoint(ctx)
+	look := l.opts.Look
+	l.opts.Look = nil // what it saw is old when the log is opened again
+	if look == nil {
+		look = LookAt(ctx, l.opts.Backend)
+		defer look.Stop()
+	}
+	l.state, err = l.newestCheckpoint(ctx, look)
 	if err != nil {
 		return 0, err
 	}
 	from = l.state.pos.N
-	known, err := l.list(ctx, from+1)
+	known, err := look.listing.wait()
+	if newest, _ := look.newest(); newest.N != from {
+		known, err = list(ctx, l.opts.Backend, from+1)
+	}
 	if err != nil {
 		return from, err
 	}

@@ -1,51 +1,25 @@
 package log
 
 import (
-	"cmp"
 	"context"
 	"errors"
-	"slices"
 
 	"github.com/cairn-backup/cairn/backend"
 	"github.com/cairn-backup/cairn/chunk/seal"
 	"github.com/cairn-backup/cairn/engine/internal/layout"
 )
 
-// checkpointNames lists the checkpoints, newest first. At one record a
-// repaired one comes first.
-func (l *Log) checkpointNames(ctx context.Context) ([]layout.CheckpointName, error) {
-	var names []layout.CheckpointName
-	for info, err := range l.opts.Backend.List(ctx, layout.Checkpoints) {
-		if err != nil {
-			return nil, err
-		}
-		if name, err := layout.ParseCheckpoint(info.Key); err == nil {
-			names = append(names, name)
-		}
-	}
-	slices.SortStableFunc(names, func(a, b layout.CheckpointName) int {
-		if c := cmp.Compare(b.N, a.N); c != 0 || a.Repaired == b.Repaired {
-			return c
-		}
-		if a.Repaired {
-			return -1
-		}
-		return 1
-	})
-	return names, nil
-}
-
 // newestCheckpoint returns the state in the newest checkpoint that can be
 // trusted and whose record is in the store, or the state before the first
 // record. The checkpoints of records that are not there go to l.evidence.
-func (l *Log) newestCheckpoint(ctx context.Context) (*State, error) {
+func (l *Log) newestCheckpoint(ctx context.Context, look *Look) (*State, error) {
 	l.evidence = nil
-	names, err := l.checkpointNames(ctx)
+	names, err := look.names.wait()
 	if err != nil {
 		return nil, err
 	}
 	for _, name := range names {
-		s, err := l.checkpoint(ctx, name)
+		s, err := l.lookedAt(ctx, look, name)
 		if err != nil {
 			return nil, err
 		}
@@ -53,7 +27,12 @@ func (l *Log) newestCheckpoint(ctx context.Context) (*State, error) {
 			continue // damaged, forged or of another history: there are others
 		}
 		at := fetched{hash: l.opts.Genesis}
-		if name.N > 0 {
+		switch {
+		case name.N == 0:
+		case look.is(name):
+			object, err2 := look.record.wait()
+			at, err = l.opened(name.N, object, err2)
+		default:
 			at, err = l.fetch(ctx, name.N)
 		}
 		switch {
@@ -84,6 +63,20 @@ func (l *Log) newestCheckpoint(ctx context.Context) (*State, error) {
 // newer.
 func (l *Log) checkpoint(ctx context.Context, name layout.CheckpointName) (*State, error) {
 	object, err := backend.ReadAll(ctx, l.opts.Backend, name.Key(), maxCheckpoint)
+	return l.openedCheckpoint(name, object, err)
+}
+
+// lookedAt is checkpoint, of what look has read if it is that one.
+func (l *Log) lookedAt(ctx context.Context, look *Look, name layout.CheckpointName) (*State, error) {
+	if !look.is(name) {
+		return l.checkpoint(ctx, name)
+	}
+	object, err := look.checkpoint.wait()
+	return l.openedCheckpoint(name, object, err)
+}
+
+// openedCheckpoint opens what reading a checkpoint returned.
+func (l *Log) openedCheckpoint(name layout.CheckpointName, object []byte, err error) (*State, error) {
 	if errors.Is(err, backend.ErrNotExist) || errors.Is(err, backend.ErrTooLarge) {
 		return nil, nil
 	}

@@ -348,7 +348,7 @@ func TestListAround(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		got, err := newLog(r.opts.withDefaults()).list(t.Context(), n)
+		got, err := list(t.Context(), r.opts.Backend, n)
 		if err != nil || got.top != top || got.first > n || got.end <= top || store.Counts().Requests() != requests {
 			t.Errorf("list(%d) = %+v, %v by %d requests, want the top %d by %d", n, got, err, store.Counts().Requests(), top, requests)
 		}

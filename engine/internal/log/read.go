@@ -246,7 +246,7 @@ func (l *Log) checkWhole(ctx context.Context, known listing) error {
 		head := l.Head()
 		if around := aroundOf(head.N + 1); known.first > head.N+1 || known.end < around.end {
 			var err error
-			if known, err = l.list(ctx, head.N+1); err != nil {
+			if known, err = list(ctx, l.opts.Backend, head.N+1); err != nil {
 				return err
 			}
 		}
@@ -286,7 +286,7 @@ func aroundOf(n uint64) listing {
 // thousand, all of that is listed: by one request mostly, since a thousand keys
 // are what S3 answers at a time, and what is listed above n is not there if all
 // is well.
-func (l *Log) list(ctx context.Context, n uint64) (listing, error) {
+func list(ctx context.Context, b backend.Backend, n uint64) (listing, error) {
 	around := aroundOf(n)
 	prefixes := []backend.Key{layout.RecordBlock(n, 3), layout.RecordBlock(n+1000, 3)}
 	if n%10_000 < 1000 {
@@ -294,7 +294,7 @@ func (l *Log) list(ctx context.Context, n uint64) (listing, error) {
 		prefixes = []backend.Key{layout.RecordBlock(n, 4)}
 	}
 	for _, prefix := range prefixes {
-		for info, err := range l.opts.Backend.List(ctx, prefix) {
+		for info, err := range b.List(ctx, prefix) {
 			if err != nil {
 				return listing{}, err
 			}

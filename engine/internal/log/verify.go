@@ -31,7 +31,7 @@ type Finding struct {
 func (l *Log) Verify(ctx context.Context) ([]Finding, error) {
 	head := l.Head()
 	v := &verifier{log: newLog(l.opts)}
-	names, err := v.log.checkpointNames(ctx)
+	names, err := checkpointNames(ctx, v.log.opts.Backend)
 	if err != nil {
 		return nil, fmt.Errorf("verify log: %w", err)
 	}
