@@ -54,6 +54,7 @@ type ForgetGroup struct {
 type ForgetReport struct {
 	Forgotten []manifest.ID // by this run
 	Gone      []manifest.ID // of the plan, but forgotten by others before
+	Traffic   Traffic       // of this run
 }
 
 // PlanForget decides by p which snapshots are kept. The error is
@@ -216,6 +217,7 @@ func (p *ForgetPlan) Run(ctx context.Context) (ForgetReport, error) {
 	if p.Empty() {
 		return report, nil
 	}
+	before := p.repo.Traffic()
 	err := p.repo.append(ctx, func(st *log.State) ([]log.Effect, error) {
 		var err error
 		if report, err = p.holds(st); err != nil || len(report.Forgotten) == 0 {
@@ -226,6 +228,7 @@ func (p *ForgetPlan) Run(ctx context.Context) (ForgetReport, error) {
 	if err != nil {
 		return ForgetReport{}, fmt.Errorf("forget: %w", err)
 	}
+	report.Traffic = p.repo.Traffic().Sub(before)
 	return report, nil
 }
 

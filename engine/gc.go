@@ -228,5 +228,6 @@ type GCReport struct {
 	Damaged  []string      // keys of packs that hold damaged blocks in use, of which there is no other copy; they stay
 	Lost     int           // races for a record that were lost to others
 	Requests GCRequests    // made by the plan and by Run
+	Traffic  Traffic       // of the plan and of Run, with bytes
 	Elapsed  time.Duration // of Run
 }

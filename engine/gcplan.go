@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/cairn-backup/cairn/backend"
-	"github.com/cairn-backup/cairn/backend/meter"
 	"github.com/cairn-backup/cairn/chunk"
 	"github.com/cairn-backup/cairn/engine/internal/layout"
 	"github.com/cairn-backup/cairn/engine/internal/log"
@@ -41,7 +40,7 @@ func (r *Repository) PlanGC(ctx context.Context, opts GCOptions) (plan *GCPlan, 
 	}
 	g := &gcPlan{
 		repo: r, opts: opts, meter: m, ages: newAges(r.meter, r.now()),
-		before: r.meter.Counts(), began: time.Now(), sizes: make(map[backend.Key]uint64), why: make(map[backend.Key]gcReason),
+		before: r.Traffic(), began: time.Now(), sizes: make(map[backend.Key]uint64), why: make(map[backend.Key]gcReason),
 	}
 	g.tables.repo, g.ages.aged = r, r.opts.tuning.agedTo
 	plan = &GCPlan{run: g}
@@ -73,7 +72,7 @@ type gcPlan struct {
 	opts   GCOptions
 	meter  *progress.Meter
 	ages   *ages
-	before meter.Counts
+	before Traffic
 	began  time.Time
 
 	purged  uint64              // snapshots forgotten by records up to this one are gone for good

@@ -37,7 +37,8 @@ func (p *GCPlan) Run(ctx context.Context) (report GCReport, err error) {
 	x.planned, report.Left = p.GCFigures, p.Left
 	err = x.run(ctx, p)
 	report.Elapsed = time.Since(begin)
-	used := g.repo.meter.Counts().Sub(g.before)
+	used := g.repo.Traffic().Sub(g.before)
+	report.Traffic = used
 	report.Requests = GCRequests{
 		Put: used.Put.Requests, Get: used.Get.Requests, Stat: used.Stat.Requests, List: used.List.Requests, Delete: used.Delete.Requests,
 	}

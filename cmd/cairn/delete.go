@@ -49,7 +49,7 @@ func (a *app) delete(ctx context.Context, refs []string) (err error) {
 		return err
 	}
 	if a.out.json {
-		return a.out.document(deleteJSON{Schema: schema, Deleted: ids})
+		return a.out.document(deleteJSON{Schema: schema, Deleted: ids, Traffic: trafficOf(repo.Traffic())})
 	}
 	a.out.say("deleted %s: %s", plural(len(ids), "snapshot", "snapshots"), strings.Join(names, " "))
 	a.out.say("This frees no space: cairn gc does, once they were deleted for a day.")
@@ -59,4 +59,5 @@ func (a *app) delete(ctx context.Context, refs []string) (err error) {
 type deleteJSON struct {
 	Schema  int           `json:"schema"`
 	Deleted []manifest.ID `json:"deleted"`
+	Traffic trafficJSON   `json:"traffic"`
 }

@@ -198,7 +198,7 @@ func (a *app) forget(ctx context.Context, f *forgetFlags) (err error) {
 	if a.out.json {
 		return a.out.document(forgetJSON{
 			Schema: schema, DryRun: f.dryRun, Plan: plan,
-			Forgotten: idList(report.Forgotten), Gone: idList(report.Gone),
+			Forgotten: idList(report.Forgotten), Gone: idList(report.Gone), Traffic: trafficOf(repo.Traffic()),
 		})
 	}
 	a.forgetNotes(plan)
@@ -216,6 +216,7 @@ type forgetJSON struct {
 	Plan      *engine.ForgetPlan `json:"plan"`
 	Forgotten []manifest.ID      `json:"forgotten"`
 	Gone      []manifest.ID      `json:"gone"` // of the plan, but forgotten by others before
+	Traffic   trafficJSON        `json:"traffic"`
 }
 
 // idList returns ids, which is a list in JSON also when it is empty.

@@ -249,6 +249,7 @@ type gcJSON struct {
 	Damaged  []string          `json:"damaged"`
 	Lost     int               `json:"lost"`
 	Requests engine.GCRequests `json:"requests"`
+	Traffic  trafficJSON       `json:"traffic"`
 	Freed    int64             `json:"freed"`
 	Seconds  float64           `json:"seconds"`
 }
@@ -256,7 +257,7 @@ type gcJSON struct {
 func gcResult(r engine.GCReport) gcJSON {
 	doc := gcJSON{
 		Event: "result", Schema: schema, GCFigures: r.GCFigures, Stale: r.Stale, Left: r.Left, Damaged: r.Damaged,
-		Lost: r.Lost, Requests: r.Requests, Freed: r.Freed(), Seconds: r.Elapsed.Seconds(),
+		Lost: r.Lost, Requests: r.Requests, Traffic: trafficOf(r.Traffic), Freed: r.Freed(), Seconds: r.Elapsed.Seconds(),
 	}
 	if doc.Damaged == nil {
 		doc.Damaged = []string{}
