@@ -2,12 +2,15 @@ package log
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -443,6 +446,20 @@ func TestCheckpoints(t *testing.T) {
 			overwrite(t, r, newest, good)
 		})
 	}
+	t.Run("deleted while the log is verified", func(t *testing.T) {
+		l := reader(t)
+		if err := r.mem.Delete(t.Context(), newest); err != nil {
+			t.Fatal(err)
+		}
+		late := &listsLate{Backend: r.mem, key: newest}
+		l.opts.Backend = late
+		if found, err := l.Verify(t.Context()); err != nil || len(found) != 0 || !late.listed {
+			t.Errorf("Verify = %v, %v", found, err)
+		}
+		if err := r.mem.Put(t.Context(), newest, good); err != nil {
+			t.Fatal(err)
+		}
+	})
 	t.Run("forged by a key of the config", func(t *testing.T) {
 		// Nothing but computing it again can find this out.
 		overwrite(t, r, newest, forgedCheckpoint(t, r, name, func(*Options) {}))
@@ -622,5 +639,24 @@ func BenchmarkOpen(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// listsLate lists a key that is not there any more.
+type listsLate struct {
+	backend.Backend
+	key    backend.Key
+	listed bool
+}
+
+func (b *listsLate) List(ctx context.Context, prefix backend.Key) iter.Seq2[backend.Info, error] {
+	return func(yield func(backend.Info, error) bool) {
+		if strings.HasPrefix(string(b.key), string(prefix)) {
+			b.listed = true
+			if !yield(backend.Info{Key: b.key, Size: 1}, nil) {
+				return
+			}
+		}
+		b.Backend.List(ctx, prefix)(yield)
 	}
 }

@@ -128,8 +128,14 @@ func (v *verifier) checkpoint(ctx context.Context, name layout.CheckpointName, a
 	case err != nil:
 		return err
 	case s == nil:
-		v.find(name.Key(), fmt.Errorf("%w: it does not open", ErrCheckpoint))
-		return nil
+		_, err := v.log.opts.Backend.Stat(ctx, name.Key())
+		if errors.Is(err, backend.ErrNotExist) {
+			return nil // a collection deletes old ones
+		}
+		if err == nil {
+			v.find(name.Key(), fmt.Errorf("%w: it does not open", ErrCheckpoint))
+		}
+		return err
 	case s.pos.Hash != at:
 		v.find(name.Key(), fmt.Errorf("%w: it is of another history", ErrCheckpoint))
 		return nil
