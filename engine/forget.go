@@ -54,7 +54,7 @@ type ForgetGroup struct {
 type ForgetReport struct {
 	Forgotten []manifest.ID // by this run
 	Gone      []manifest.ID // of the plan, but forgotten by others before
-	Traffic   Traffic       // of this run
+	Traffic   Traffic       // of Run; the plan's is not in it
 }
 
 // PlanForget decides by p which snapshots are kept. The error is

@@ -1,97 +1,155 @@
 package engine_test
 
 import (
-	"context"
-	"fmt"
-	"io"
-	"iter"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
 	"testing"
-	"testing/fstest"
-	"testing/synctest"
-	"time"
 
-	"github.com/cairn-backup/cairn/backend"
+	"pgregory.net/rapid"
+
 	"github.com/cairn-backup/cairn/backend/mem"
 	"github.com/cairn-backup/cairn/engine"
-	"github.com/cairn-backup/cairn/engine/internal/layout"
+	"github.com/cairn-backup/cairn/engine/enginetest"
 	"github.com/cairn-backup/cairn/engine/source"
+	"github.com/cairn-backup/cairn/engine/target"
 )
 
-// trips is a store each of whose requests takes a second of the clock of a
-// bubble, in which nothing else takes time.
-type trips struct {
-	backend.Backend
-	tell func(op string, key backend.Key)
-}
-
-func (s *trips) Concurrency() int { return 16 }
-
-func (s *trips) wait(op string, key backend.Key) {
-	if s.tell != nil {
-		s.tell(op, key)
-	}
-	time.Sleep(time.Second)
-}
-
-func (s *trips) Put(ctx context.Context, key backend.Key, data []byte) error {
-	s.wait("put", key)
-	return s.Backend.Put(ctx, key, data)
-}
-
-func (s *trips) Get(ctx context.Context, key backend.Key, off, n int64) (io.ReadCloser, error) {
-	s.wait("get", key)
-	return s.Backend.Get(ctx, key, off, n)
-}
-
-func (s *trips) List(ctx context.Context, prefix backend.Key) iter.Seq2[backend.Info, error] {
-	s.wait("list", prefix)
-	return s.Backend.List(ctx, prefix)
-}
-
-// TestRoundTrips: how many requests a machine that has never seen a repository
-// makes one behind the other, where each takes as long as a second and nothing else
-// takes any time: the config and the list of key slots; a slot and the list of the
-// checkpoints; the newest one, its record and the list of the log; the records
-// behind it. A restore goes on with the index, the list of the file, and the data.
-func TestRoundTrips(t *testing.T) {
-	for name, checkpoint := range map[string]bool{"a short log": false, "a checkpoint": true} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				inside := mem.New()
-				s := &trips{Backend: inside}
-				opts := engine.Tuned(engine.Options{Workers: 2}, small)
-				r := open(t, inside, opts)
-				id := backUp(t, r, renamed(write(t, map[string][]byte{"large": random(5, 1<<20)})), engine.BackupOptions{}).Snapshot.ID
-				for i := 0; checkpoint && !holds(t, inside, layout.Checkpoints); i++ {
-					name := fmt.Sprint(i)
-					backUp(t, r, source.FS(name, fstest.MapFS{name: {}}), engine.BackupOptions{})
-				}
-				_ = r.Close()
-				begin := time.Now()
-				s.tell = func(op string, key backend.Key) { t.Logf("%2v %s %s", time.Since(begin), op, key) }
-				r, err := engine.Open(t.Context(), s, secret, opts)
-				if took := time.Since(begin); err != nil || took > 4*time.Second {
-					t.Errorf("Open = %v, after %v", err, took)
-				}
-				begin = time.Now()
-				restore(t, r, id)
-				if took := time.Since(begin); took > 3*time.Second {
-					t.Errorf("the restore took %v", took)
-				}
-				_ = r.Close()
-			})
-		})
-	}
-}
-
-// holds reports whether something lies under prefix.
-func holds(t *testing.T, b backend.Backend, prefix backend.Key) bool {
+// roundTrip grows a tree by each plan in turn, backs it up each time into one
+// repository, and at the end restores every snapshot and compares it with the
+// tree as it was.
+func roundTrip(t testing.TB, tmp string, limits engine.Limits, plans ...[]byte) error {
 	t.Helper()
-	for _, err := range b.List(t.Context(), prefix) {
+	ctx := t.Context()
+	r, err := engine.OpenOrInit(ctx, mem.New(), secret, engine.Tuned(engine.Options{Workers: 2}, limits))
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	src := filepath.Join(tmp, "src")
+	if err := os.Mkdir(src, 0o751); err != nil {
+		return err
+	}
+	for i, plan := range plans {
+		if err := enginetest.Grow(src, plan); err != nil {
+			t.Fatalf("Grow: %v", err)
+		}
+		report, err := r.Backup(ctx, source.Dir(src), engine.BackupOptions{})
 		if err != nil {
+			return err
+		}
+		dst := filepath.Join(tmp, "dst"+strconv.Itoa(i))
+		restored, err := r.Restore(ctx, report.Snapshot.ID, target.Dir(dst), engine.RestoreOptions{})
+		if err != nil {
+			return err
+		}
+		diff, err := enginetest.Compare(src, dst)
+		if err != nil {
+			return err
+		}
+		for _, line := range diff {
+			t.Errorf("backup %d: %s", i, line)
+		}
+		s := report.Snapshot.Stats
+		if restored.Files != s.Files || restored.Dirs != s.Dirs || restored.Others != s.Others {
+			t.Errorf("restored %+v of %+v", restored, s)
+		}
+		if err := os.RemoveAll(dst); err != nil {
+			return err
+		}
+	}
+	return enginetest.Whole(ctx, r)
+}
+
+// TestRoundTrip backs up random trees, changes them at random and backs them
+// up again; what is restored equals them by content and every piece of
+// metadata.
+func TestRoundTrip(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		plan := rapid.SliceOfN(rapid.Byte(), 0, 400)
+		var plans [][]byte
+		for range rapid.IntRange(1, 3).Draw(rt, "backups") {
+			plans = append(plans, plan.Draw(rt, "plan"))
+		}
+		limits := small
+		if rapid.Bool().Draw(rt, "default limits") {
+			limits = engine.Limits{}
+		}
+		tmp, err := os.MkdirTemp(t.TempDir(), "")
+		if err != nil {
+			rt.Fatal(err)
+		}
+		defer os.RemoveAll(tmp)
+		if err := roundTrip(quiet{t, rt}, tmp, limits, plans...); err != nil {
+			rt.Fatal(err)
+		}
+	})
+}
+
+// quiet fails the rapid test, so that its plans are shrunk.
+type quiet struct {
+	testing.TB
+	rt *rapid.T
+}
+
+func (q quiet) Errorf(format string, args ...any) { q.rt.Errorf(format, args...) }
+func (q quiet) Fatalf(format string, args ...any) { q.rt.Fatalf(format, args...) }
+
+// TestRoundTripLarge is one tree with everything in it.
+func TestRoundTripLarge(t *testing.T) {
+	rng := rand.New(rand.NewPCG(11, 12))
+	var plans [][]byte
+	for range 2 {
+		plan := make([]byte, 800)
+		for i := range plan {
+			plan[i] = byte(rng.Uint32())
+		}
+		plans = append(plans, plan)
+	}
+	if err := roundTrip(t, t.TempDir(), small, plans...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestTakenOver: what a second backup takes over from the first, without
+// reading it, is as whole as what was read.
+func TestTakenOver(t *testing.T) {
+	t.Parallel()
+	r, _ := fresh(t)
+	dir := filepath.Join(t.TempDir(), "src")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := enginetest.Grow(dir, random(21, 900)); err != nil {
+		t.Fatal(err)
+	}
+	settle(t)
+	first := backUp(t, r, source.Dir(dir), engine.BackupOptions{})
+	second := backUp(t, r, source.Dir(dir), engine.BackupOptions{})
+	if second.Snapshot.Stats.Read != 0 || second.Snapshot.Tree != first.Snapshot.Tree {
+		t.Errorf("the second backup read %d bytes, its tree is the first's: %v", second.Snapshot.Stats.Read, second.Snapshot.Tree == first.Snapshot.Tree)
+	}
+	if err := r.Delete(t.Context(), first.Snapshot.ID); err != nil {
+		t.Fatal(err)
+	}
+	// A change of one directory's entry only: all else is taken over.
+	update(t, dir, map[string][]byte{"changed": random(22, 30_000)})
+	third := backUp(t, r, source.Dir(dir), engine.BackupOptions{})
+	same(t, dir, restore(t, r, third.Snapshot.ID))
+	whole(t, r)
+}
+
+func FuzzRoundTrip(f *testing.F) {
+	f.Add([]byte{}, []byte{})
+	f.Add([]byte("01234567890123456789abcdefgh"), []byte("zyxwvutsrqponmlkjihgfedcba"))
+	f.Add(random(1, 200), random(2, 100))
+	f.Fuzz(func(t *testing.T, first, second []byte) {
+		if len(first)+len(second) > 1000 {
+			return
+		}
+		if err := roundTrip(t, t.TempDir(), small, first, second); err != nil {
 			t.Fatal(err)
 		}
-		return true
-	}
-	return false
+	})
 }

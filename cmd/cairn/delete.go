@@ -32,6 +32,7 @@ func (a *app) delete(ctx context.Context, refs []string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, repo.Close()) }()
+	before := repo.Traffic()
 	var ids []manifest.ID
 	var names []string
 	seen := make(map[manifest.ID]bool)
@@ -49,7 +50,7 @@ func (a *app) delete(ctx context.Context, refs []string) (err error) {
 		return err
 	}
 	if a.out.json {
-		return a.out.document(deleteJSON{Schema: schema, Deleted: ids, Traffic: trafficOf(repo.Traffic())})
+		return a.out.document(deleteJSON{Schema: schema, Deleted: ids, Traffic: trafficOf(repo.Traffic().Sub(before))})
 	}
 	a.out.say("deleted %s: %s", plural(len(ids), "snapshot", "snapshots"), strings.Join(names, " "))
 	a.out.say("This frees no space: cairn gc does, once they were deleted for a day.")

@@ -182,6 +182,7 @@ func (a *app) forget(ctx context.Context, f *forgetFlags) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, repo.Close()) }()
+	before := repo.Traffic()
 	plan, err := repo.PlanForget(ctx, policy, opts)
 	if err != nil {
 		return err
@@ -198,7 +199,7 @@ func (a *app) forget(ctx context.Context, f *forgetFlags) (err error) {
 	if a.out.json {
 		return a.out.document(forgetJSON{
 			Schema: schema, DryRun: f.dryRun, Plan: plan,
-			Forgotten: idList(report.Forgotten), Gone: idList(report.Gone), Traffic: trafficOf(repo.Traffic()),
+			Forgotten: idList(report.Forgotten), Gone: idList(report.Gone), Traffic: trafficOf(repo.Traffic().Sub(before)),
 		})
 	}
 	a.forgetNotes(plan)

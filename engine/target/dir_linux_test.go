@@ -300,3 +300,39 @@ func BenchmarkPlainFiles(b *testing.B) {
 		i++
 	}
 }
+
+// A file that is discarded is closed as it is, and Abort removes it: nothing has
+// to be written to the disk for that.
+func TestDiscard(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "dst")
+	w, err := target.Dir(path).Begin(t.Context(), target.Need{Bytes: 10, Entries: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := w.Create(t.Context(), "file", manifest.Node{Kind: manifest.File, Mode: 0o600, Size: 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteAt([]byte("part"), 0); err != nil {
+		t.Fatal(err)
+	}
+	d, ok := f.(target.Discarder)
+	if !ok {
+		t.Fatal("the file cannot be discarded")
+	}
+	if err := errors.Join(d.Discard(), d.Discard()); err != nil {
+		t.Error(err)
+	}
+	if info, err := os.Stat(filepath.Join(path, "file")); err != nil || info.Size() != 4 {
+		t.Errorf("the discarded file: %v, %v; want it unfinished", info, err)
+	}
+	if err := f.Close(); !errors.Is(err, fs.ErrClosed) {
+		t.Errorf("Close = %v", err)
+	}
+	if err := w.Abort(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("behind Abort: %v", err)
+	}
+}

@@ -124,6 +124,21 @@ func (f *file) Close() error {
 	return nil
 }
 
+// Discard closes the file as it is. What it holds is to be removed, and need not
+// be written to the disk first.
+func (f *file) Discard() error {
+	fd := int(f.fd.Swap(-1))
+	if fd < 0 {
+		return nil
+	}
+	defer f.writer.folders.release(f.parent)
+	defer f.writer.open.Add(-1)
+	if err := unix.Close(fd); err != nil && err != unix.EINTR {
+		return f.writer.fail("close", f.path, err)
+	}
+	return nil
+}
+
 func (f *file) finish(fd int) error {
 	if f.end.Load() != f.size { // it ends in a hole
 		if err := again(func() error { return unix.Ftruncate(fd, f.size) }); err != nil {

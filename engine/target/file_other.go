@@ -85,3 +85,17 @@ func (f *file) Close() error {
 	}
 	return nil
 }
+
+// Discard closes the file as it is. What it holds is to be removed, and need not
+// be written to the disk first.
+func (f *file) Discard() error {
+	if f.closed.Swap(true) {
+		return nil
+	}
+	defer f.writer.folders.release(f.parent)
+	defer f.writer.open.Add(-1)
+	if err := f.file.Close(); err != nil {
+		return f.writer.fail("close", f.path, err)
+	}
+	return nil
+}

@@ -122,7 +122,18 @@ func syncsEach(need Need) bool { return need.Entries > 0 && need.Entries <= fewE
 
 // syncFolder makes a directory durable, with the names in it.
 func (w *dirWriter) syncFolder(f *folder) error {
-	return again(func() error { return unix.Fsync(f.fd) })
+	err := again(func() error { return unix.Fsync(f.fd) })
+	if noSync(err) {
+		w.flush.Store(true)
+		return nil
+	}
+	return err
+}
+
+// noSync reports whether err says that this file system does not sync a directory
+// by itself, such as SMB.
+func noSync(err error) bool {
+	return errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOTSUP) || errors.Is(err, unix.ENOSYS)
 }
 
 // sync makes everything durable that is not yet. Of few entries that is the
@@ -130,13 +141,13 @@ func (w *dirWriter) syncFolder(f *folder) error {
 // file would take much longer. Since Linux 5.8 that reports what failed to be
 // written since the directory was opened.
 func (w *dirWriter) sync() error {
-	if w.few && !w.special.Load() {
-		if !w.created {
-			return nil
+	if w.few && w.created {
+		if err := w.syncName(); err != nil {
+			return err
 		}
-		if err := syncName(w.path); err == nil {
-			return nil
-		} // or it may be entered and not read
+	}
+	if w.few && !w.flush.Load() {
+		return nil
 	}
 	top, err := w.folder("")
 	if err != nil {
@@ -146,14 +157,20 @@ func (w *dirWriter) sync() error {
 	return again(func() error { return unix.Syncfs(top.fd) })
 }
 
-// syncName makes the name of path durable.
-func syncName(path string) error {
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
+// syncName makes the name of the target durable.
+func (w *dirWriter) syncName() error {
+	dir, err := os.Open(filepath.Dir(w.path))
+	if err != nil { // what may be entered, and not read
+		w.flush.Store(true)
+		return nil //nolint:nilerr // made durable with everything else
 	}
 	defer dir.Close()
-	return dir.Sync()
+	err = dir.Sync()
+	if noSync(err) {
+		w.flush.Store(true)
+		return nil
+	}
+	return err
 }
 
 func outOfSpace(err error) bool {

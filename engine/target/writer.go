@@ -27,7 +27,7 @@ type dirWriter struct {
 	over    *overlay // nil where only an empty target is taken
 	few     bool     // entries: each is made durable by itself; not of an overlay
 
-	special                 atomic.Bool  // something was made that is neither file nor directory
+	flush                   atomic.Bool  // something was made that cannot be made durable by itself
 	open                    atomic.Int64 // files
 	owners, devices, xattrs atomic.Uint64
 
@@ -274,7 +274,7 @@ func (w *dirWriter) Make(ctx context.Context, path string, n manifest.Node) erro
 	} else if !made {
 		return nil
 	}
-	w.special.Store(true)
+	w.flush.Store(true) // neither file nor directory
 	w.setFirst(n.Link, path)
 	if err := w.made(parent, path); err != nil {
 		return w.fail("make", path, err)
@@ -406,7 +406,7 @@ func (w *dirWriter) Create(ctx context.Context, path string, n manifest.Node) (F
 	w.open.Add(1)
 	w.setFirst(n.Link, path)
 	if err := w.made(parent, path); err != nil {
-		return nil, errors.Join(w.fail("create", path, err), f.Close())
+		return nil, errors.Join(w.fail("create", path, err), f.Discard())
 	}
 	w.over.tell(path, manifest.File, Created)
 	return f, nil

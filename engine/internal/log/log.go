@@ -122,8 +122,10 @@ type Log struct {
 // good state: see Problem. Errors are those of the backend, and
 // seal.ErrNewerFormat.
 func Open(ctx context.Context, opts Options) (*Log, error) {
+	look := opts.Look
+	opts.Look = nil // what it saw is old when the log is opened again
 	l := newLog(opts.withDefaults())
-	from, err := l.open(ctx)
+	from, err := l.open(ctx, look)
 	if err != nil {
 		return nil, fmt.Errorf("open log: %w", err)
 	}
@@ -144,7 +146,7 @@ func newLog(opts Options) *Log {
 }
 
 // open sets state and problem, and returns the record from which it read on.
-func (l *Log) open(ctx context.Context) (from uint64, err error) {
+func (l *Log) open(ctx context.Context, look *Look) (from uint64, err error) {
 	known := l.loadLocal()
 	if known != nil {
 		l.state = known
@@ -160,7 +162,7 @@ func (l *Log) open(ctx context.Context) (from uint64, err error) {
 	}
 	// No local state, or one that does not lead to the head of the store.
 	problem := err
-	if from, err = l.openCold(ctx); err != nil {
+	if from, err = l.openCold(ctx, look); err != nil {
 		return from, err
 	}
 	var back *RolledBackError
@@ -175,12 +177,11 @@ func (l *Log) open(ctx context.Context) (from uint64, err error) {
 	return from, nil
 }
 
-// openCold sets state and problem from the store alone.
-func (l *Log) openCold(ctx context.Context) (from uint64, err error) {
+// openCold sets state and problem from the store alone, of which look, if there is
+// one, has read a part.
+func (l *Log) openCold(ctx context.Context, look *Look) (from uint64, err error) {
 	l.confirmed, l.listed = Position{}, false
 	clear(l.passed)
-	look := l.opts.Look
-	l.opts.Look = nil // what it saw is old when the log is opened again
 	if look == nil {
 		look = LookAt(ctx, l.opts.Backend)
 		defer look.Stop()

@@ -160,7 +160,7 @@ func (l *Log) planRepair(ctx context.Context) (*Repair, error) {
 // again opens the same log without local state. The caller holds op.
 func (l *Log) again(ctx context.Context) (*Log, error) {
 	cold := newLog(l.opts)
-	_, err := cold.openCold(ctx)
+	_, err := cold.openCold(ctx, nil)
 	return cold, err
 }
 
