@@ -140,6 +140,10 @@ func unmarshalState(p []byte) (*State, error) {
 		features: body.Features, damage: body.Damage, doomed: body.Doomed, more: body.More,
 	}
 	err := errors.Join(readPackRows(s, body.Live, body.Packs), readSnapshotRows(s, body.Snapshots))
+	built := body.Repair != nil && body.Repair.N == body.N
+	if built != body.Repaired || built && body.Repair.Body != (Hash{}) {
+		err = errors.Join(err, fmt.Errorf("repair: %w: it does not fit record %d", wire.ErrMalformed, body.N))
+	}
 	for _, r := range body.Sessions {
 		if r.Started.Nsec >= 1e9 {
 			err = errors.Join(err, fmt.Errorf("session: %w: %d nanoseconds", wire.ErrMalformed, r.Started.Nsec))
