@@ -177,17 +177,28 @@ func badNetwork(t *testing.T, upstream string) string {
 	stop, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
+		answered := int64(0) // when the link came back
 		for {
 			select {
 			case <-stop:
 				return
 			case <-time.After(max(4*time.Second, linkAway())):
-				proxy.Away()
 			}
+			// A server that is slow, on a machine that has much else to do, could else
+			// answer nobody before the link goes away again.
+			for proxy.Answered() < answered+20 {
+				select {
+				case <-stop:
+					return
+				case <-time.After(100 * time.Millisecond):
+				}
+			}
+			proxy.Away()
 			select {
 			case <-stop:
 			case <-time.After(linkAway()):
 			}
+			answered = proxy.Answered()
 			proxy.Back()
 		}
 	}()

@@ -28,7 +28,7 @@ type Proxy struct {
 	away  bool
 	ended bool
 
-	requests, swallowed, cut atomic.Int64
+	requests, answered, swallowed, cut atomic.Int64
 }
 
 // A Fault says what happens to requests. The zero value: nothing.
@@ -99,6 +99,9 @@ func (p *Proxy) Back() {
 func (p *Proxy) Counts() (requests, swallowed, cut int64) {
 	return p.requests.Load(), p.swallowed.Load(), p.cut.Load()
 }
+
+// Answered returns how many requests the server has answered.
+func (p *Proxy) Answered() int64 { return p.answered.Load() }
 
 func (p *Proxy) drop() {
 	p.mu.Lock()
@@ -206,6 +209,7 @@ func (p *Proxy) pass(r *http.Request, c, up net.Conn, out *bufio.Reader) bool {
 		return false
 	}
 	defer a.Body.Close() //nolint:errcheck // it was only read
+	p.answered.Add(1)
 	switch {
 	case does(f.Hold):
 		_, _ = io.Copy(io.Discard, c) // until the client gives up
