@@ -261,7 +261,7 @@ func listAhead(ctx context.Context, b backend.Backend, prefix backend.Key, most 
 	}
 	return all, func() {
 		cancel()
-		for range items { //nolint:revive // until it is closed
+		for range items { // until it is closed
 		}
 	}
 }

@@ -162,9 +162,9 @@ func (w *dirWriter) syncName() error {
 	dir, err := os.Open(filepath.Dir(w.path))
 	if err != nil { // what may be entered, and not read
 		w.flush.Store(true)
-		return nil //nolint:nilerr // made durable with everything else
+		return nil // made durable with everything else
 	}
-	defer dir.Close()
+	defer dir.Close() //nolint:errcheck // nothing was written to it
 	err = dir.Sync()
 	if noSync(err) {
 		w.flush.Store(true)
