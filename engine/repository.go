@@ -84,7 +84,7 @@ func (r *Repository) unlock(ctx context.Context, s Secret) error {
 		return err
 	}
 	var look *log.Look
-	if !log.HasLocal(filepath.Join(r.opts.CacheDir, hex.EncodeToString(r.id[:]))) || r.opts.CacheDir == "" {
+	if r.opts.CacheDir == "" || !log.HasLocal(filepath.Join(r.opts.CacheDir, hex.EncodeToString(r.id[:]))) {
 		look = log.LookAt(ctx, r.meter) // while the key is derived
 		defer look.Stop()
 	}

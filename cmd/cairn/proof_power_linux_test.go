@@ -23,6 +23,12 @@ import (
 // its journal, and it is mounted again. What was reported as done must be there,
 // whole, and nothing may be damaged.
 func TestPowerLoss(t *testing.T) {
+	onLossyDisks(t, powerLoss)
+}
+
+// onLossyDisks calls f with a program and a disk of each kind.
+func onLossyDisks(t *testing.T, f func(t *testing.T, p program, d *lossyDisk)) {
+	t.Helper()
 	needRoot(t, "it mounts file systems")
 	for _, fs := range []struct{ name, size string }{{"ext4", "192M"}, {"xfs", "384M"}} {
 		t.Run(fs.name, func(t *testing.T) {
@@ -30,15 +36,15 @@ func TestPowerLoss(t *testing.T) {
 			if _, err := exec.LookPath("mkfs." + fs.name); err != nil {
 				t.Skipf("there is no mkfs.%s: %v", fs.name, err)
 			}
-			powerLoss(t, fs.name, fs.size)
+			p := inMemory(t)
+			d := &lossyDisk{t: t, image: p.at("image"), dir: p.at("disk")}
+			d.make(fs.name, fs.size)
+			f(t, p, d)
 		})
 	}
 }
 
-func powerLoss(t *testing.T, kind, size string) {
-	p := inMemory(t)
-	d := &lossyDisk{t: t, image: p.at("image"), dir: p.at("disk")}
-	d.make(kind, size)
+func powerLoss(t *testing.T, p program, d *lossyDisk) {
 	// The cache, too: else a process that outlives the power by a moment could
 	// remember there what the disk has lost.
 	p.repo, p.cache = filepath.Join(d.dir, "repo"), filepath.Join(d.dir, "cache")
@@ -98,29 +104,19 @@ func powerLoss(t *testing.T, kind, size string) {
 // done: of few entries, each of which is made durable by itself, with entries that
 // cannot be, of many, and over live data.
 func TestPowerLossRestored(t *testing.T) {
-	needRoot(t, "it mounts file systems")
-	for _, fs := range []struct{ name, size string }{{"ext4", "192M"}, {"xfs", "384M"}} {
-		t.Run(fs.name, func(t *testing.T) {
-			t.Parallel()
-			if _, err := exec.LookPath("mkfs." + fs.name); err != nil {
-				t.Skipf("there is no mkfs.%s: %v", fs.name, err)
-			}
-			p := inMemory(t)
-			d := &lossyDisk{t: t, image: p.at("image"), dir: p.at("disk")}
-			d.make(fs.name, fs.size)
-			p.exits(0, "init")
-			for _, c := range restoredShapes {
-				t.Run(c.name, func(t *testing.T) {
-					p, d := p, *d
-					p.t, d.t = t, t
-					for range rounds(t, 1, 2, 20) {
-						restoredIsDurable(p, &d, c.inPlace, c.fill)
-					}
-				})
-			}
-			d.control()
-		})
-	}
+	onLossyDisks(t, func(t *testing.T, p program, d *lossyDisk) {
+		p.exits(0, "init")
+		for _, c := range restoredShapes {
+			t.Run(c.name, func(t *testing.T) {
+				p, d := p, *d
+				p.t, d.t = t, t
+				for range rounds(t, 1, 2, 20) {
+					restoredIsDurable(p, &d, c.inPlace, c.fill)
+				}
+			})
+		}
+		d.control()
+	})
 }
 
 // restoredShapes are the trees that are restored: fill makes one in an empty

@@ -149,7 +149,7 @@ func (f *file) finish(fd int) error {
 		return err
 	}
 	if f.writer.few {
-		return again(func() error { return unix.Fsync(fd) })
+		return f.writer.fsync(fd)
 	}
 	return nil
 }

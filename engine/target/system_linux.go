@@ -121,19 +121,17 @@ const fewEntries = 16
 func syncsEach(need Need) bool { return need.Entries > 0 && need.Entries <= fewEntries }
 
 // syncFolder makes a directory durable, with the names in it.
-func (w *dirWriter) syncFolder(f *folder) error {
-	err := again(func() error { return unix.Fsync(f.fd) })
-	if noSync(err) {
+func (w *dirWriter) syncFolder(f *folder) error { return w.fsync(f.fd) }
+
+// fsync makes what fd stands for durable. What cannot be by itself, such as a
+// directory on SMB, sync does with everything else.
+func (w *dirWriter) fsync(fd int) error {
+	err := again(func() error { return unix.Fsync(fd) })
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOTSUP) || errors.Is(err, unix.ENOSYS) {
 		w.flush.Store(true)
 		return nil
 	}
 	return err
-}
-
-// noSync reports whether err says that this file system does not sync a directory
-// by itself, such as SMB.
-func noSync(err error) bool {
-	return errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOTSUP) || errors.Is(err, unix.ENOSYS)
 }
 
 // sync makes everything durable that is not yet. Of few entries that is the
@@ -164,13 +162,8 @@ func (w *dirWriter) syncName() error {
 		w.flush.Store(true)
 		return nil // made durable with everything else
 	}
-	defer dir.Close() //nolint:errcheck // nothing was written to it
-	err = dir.Sync()
-	if noSync(err) {
-		w.flush.Store(true)
-		return nil
-	}
-	return err
+	defer dir.Close()             //nolint:errcheck // nothing was written to it
+	return w.fsync(int(dir.Fd())) //nolint:gosec // a descriptor
 }
 
 func outOfSpace(err error) bool {

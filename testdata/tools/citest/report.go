@@ -65,6 +65,7 @@ that had been reported as done.`, []proof{
 		{"cmd/cairn", "TestKillChange", "kill -9 of what changes a repository in one step"},
 		{"cmd/cairn", "TestPowerLoss/ext4", "power loss on ext4"},
 		{"cmd/cairn", "TestPowerLoss/xfs", "power loss on xfs"},
+		{"cmd/cairn", "TestPowerLossRestored", "power loss right behind the report of a restore, on both"},
 		{"backend/local", "TestPowerLoss", "power loss under single writes"},
 		{"backend/local", "TestPowerCut", "power cut before every system call, simulated"},
 	}},
