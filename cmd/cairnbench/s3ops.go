@@ -148,6 +148,9 @@ func (b *s3Bench) round(ctx context.Context, round int, s set, steps []s3Step) e
 					return err
 				}
 			}
+			if err := b.present(ctx, data); err != nil {
+				return err
+			}
 			b.count.take()
 			u, err := execute(ctx, t.command(b.count.url, at, data, args...))
 			if err != nil {
@@ -167,6 +170,15 @@ func (b *s3Bench) round(ctx context.Context, round int, s set, steps []s3Step) e
 		}
 	}
 	return removeAll(dir)
+}
+
+// present makes memory present for an operation on what dir holds.
+func (b *s3Bench) present(ctx context.Context, dir string) error {
+	data, err := size(dir)
+	if err != nil {
+		return err
+	}
+	return present(ctx, b.dir, data)
 }
 
 // bareStreams is how many parallel GETs a restore is compared with.
@@ -265,6 +277,9 @@ func (b *s3Bench) farRestore(ctx context.Context, window int64, t s3Tool, at pla
 		return usage{}, err
 	}
 	data := filepath.Join(b.dir, "far")
+	if err := b.present(ctx, data); err != nil {
+		return usage{}, err
+	}
 	u, err := execute(ctx, t.command("http://"+l.addr, at, data, "restore", "latest", "--target", at.restored()))
 	if err != nil {
 		return u, err
@@ -287,6 +302,9 @@ func (b *s3Bench) bare(ctx context.Context, window int64) (float64, error) {
 		return 0, err
 	}
 	defer func() { _ = store.Close() }() // nothing is under way
+	if err := b.present(ctx, filepath.Join(b.dir, "far")); err != nil {
+		return 0, err
+	}
 	begin := time.Now()
 	part := b.opts.size << 20 / bareStreams
 	g, ctx := errgroup.WithContext(ctx)

@@ -50,6 +50,9 @@ func (r *benchRound) measure(ctx context.Context, t turn, o op) error {
 	if err != nil {
 		return err
 	}
+	if err := r.present(ctx, j); err != nil {
+		return err
+	}
 	stop, err := r.meanwhile(ctx, t, j)
 	if err != nil {
 		return fmt.Errorf("a backup meanwhile: %w", err)
@@ -79,6 +82,19 @@ func (r *benchRound) measure(ctx context.Context, t turn, o op) error {
 		}
 	}
 	return r.pass(t, &m)
+}
+
+// present makes memory present for an operation, but not where so little is
+// measured that it does not matter.
+func (r *benchRound) present(ctx context.Context, j job) error {
+	if r.opts.scale < fewFiles {
+		return nil
+	}
+	data, err := size(j.data)
+	if err != nil {
+		return err
+	}
+	return present(ctx, r.dir, data)
 }
 
 // compare compares what a tool restored with the source.
