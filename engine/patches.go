@@ -3,6 +3,7 @@ package engine
 import (
 	"bytes"
 	"context"
+	"sync"
 
 	"github.com/cairn-backup/cairn/chunk"
 	"github.com/cairn-backup/cairn/engine/internal/store"
@@ -51,6 +52,46 @@ func (f *ref) bytes() uint64 {
 		sum += p.end - p.off
 	}
 	return sum
+}
+
+// A group is a chunk and its patches on their way to a new file. A chunk that comes
+// before all of them, as it mostly does since it was stored before, is written
+// whole, by one call: its parts are many and small.
+type group struct {
+	mu      sync.Mutex // held while any of it is written
+	patched bool       // a patch was written, or is lost: the chunk must leave room
+}
+
+// writeGrouped writes a chunk of a group, or a patch.
+func (x *restorer) writeGrouped(f *ref, out target.File, data []byte) error {
+	f.group.mu.Lock()
+	defer f.group.mu.Unlock()
+	switch {
+	case f.parts == nil:
+		f.group.patched = true
+	case f.group.patched || len(f.parts) == 0:
+		return x.writeParts(f, out, data)
+	}
+	if _, err := out.WriteAt(data, int64(f.off)); err != nil { //nolint:gosec // an offset in a file
+		return err
+	}
+	x.meter.AddBytes(int64(f.bytes())) //nolint:gosec // a length
+	return nil
+}
+
+// blank leaves zeros where a patch is lost, and not what it was to replace.
+func (f *ref) blank() {
+	if f.group == nil || f.parts != nil {
+		return
+	}
+	f.group.mu.Lock()
+	defer f.group.mu.Unlock()
+	f.group.patched = true
+	f.file.mu.Lock()
+	defer f.file.mu.Unlock()
+	if f.file.file != nil {
+		_, _ = f.file.file.WriteAt(make([]byte, f.size), int64(f.off)) //nolint:gosec // an offset in a file; the file is incomplete either way
+	}
 }
 
 // writeParts writes what patches leave of a chunk. The chunk's name does not

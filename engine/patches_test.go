@@ -5,14 +5,17 @@ package engine_test
 import (
 	"archive/tar"
 	"bytes"
+	"errors"
 	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
 
+	"github.com/cairn-backup/cairn/backend"
 	"github.com/cairn-backup/cairn/chunk"
 	"github.com/cairn-backup/cairn/engine"
 	"github.com/cairn-backup/cairn/engine/target"
@@ -99,6 +102,21 @@ func (f *patchedFile) save(t testing.TB, r *engine.Repository) manifest.ID {
 	return id
 }
 
+// saveSome stores some of the patches ahead, so that a restore comes to them before
+// it comes to what they patch.
+func (f *patchedFile) saveSome(t testing.TB, r *engine.Repository, rng *rand.Rand) {
+	t.Helper()
+	var some patchedFile
+	for _, e := range f.plan {
+		if e.Kind == manifest.Patch && rng.IntN(3) == 0 {
+			some.plan = append(some.plan, patchedExtent{manifest.Extent{Kind: manifest.Data, Length: e.Length}, e.data})
+		}
+	}
+	if len(some.plan) > 0 {
+		some.save(t, r)
+	}
+}
+
 // TestPatchesAreRead reads content with patches in every way that content is
 // read, and compares with what it was made of.
 func TestPatchesAreRead(t *testing.T) {
@@ -109,6 +127,7 @@ func TestPatchesAreRead(t *testing.T) {
 		for range 1 + rng.IntN(40) {
 			f.grow(rng)
 		}
+		f.saveSome(t, r, rng)
 		id := f.save(t, r)
 		readsAt(t, r, id, "disk", f.bytes, rng)
 		streams(t, r, id, f.bytes)
@@ -117,6 +136,50 @@ func TestPatchesAreRead(t *testing.T) {
 		fits(t, r, id)
 	})
 	whole(t, r)
+}
+
+// TestLostPatchLeavesZeros: a file that lacks a patch is incomplete, and where the
+// patch belongs it has zeros, not what was there before; whichever comes first.
+func TestLostPatchLeavesZeros(t *testing.T) {
+	base, patch := random(1, 65_536), random(2, 4096)
+	chunks := map[string]patchedFile{
+		"base":  {plan: []patchedExtent{{manifest.Extent{Kind: manifest.Data, Length: 65_536}, base}}},
+		"patch": {plan: []patchedExtent{{manifest.Extent{Kind: manifest.Data, Length: 4096}, patch}}},
+	}
+	both := patchedFile{plan: []patchedExtent{
+		chunks["base"].plan[0], {manifest.Extent{Kind: manifest.Patch, First: 3, Count: 1, Length: 4096}, patch},
+	}}
+	want := bytes.Clone(base)
+	clear(want[3*4096 : 4*4096])
+	for _, order := range [][]string{{"base", "patch"}, {"patch", "base"}} {
+		t.Run(order[0]+" first", func(t *testing.T) {
+			r, b := fresh(t)
+			var packs []backend.Key
+			for _, name := range order {
+				f := chunks[name]
+				f.save(t, r)
+				data, _ := packKeys(t, r)
+				packs = append(packs, slices.DeleteFunc(data, func(key backend.Key) bool { return slices.Contains(packs, key) })...)
+			}
+			id := both.save(t, r)
+			if err := b.Delete(t.Context(), packs[slices.Index(order, "patch")]); err != nil {
+				t.Fatal(err)
+			}
+			dir := filepath.Join(t.TempDir(), "restored")
+			report, err := r.Restore(t.Context(), id, target.Dir(dir), engine.RestoreOptions{OnError: engine.Skip})
+			if !errors.Is(err, engine.ErrIncomplete) || len(report.Problems) != 1 {
+				t.Fatalf("Restore = %v, %+v", err, report.Problems)
+			}
+			got, err := os.ReadFile(filepath.Join(dir, "disk"))
+			if err != nil || !bytes.Equal(got, want) {
+				at := 0
+				for at < min(len(got), len(want)) && got[at] == want[at] {
+					at++
+				}
+				t.Fatalf("%d bytes, wrong at %d, %v", len(got), at, err)
+			}
+		})
+	}
 }
 
 // readsAt reads random ranges by io/fs, small ones one behind the other as well.

@@ -82,6 +82,7 @@ type ref struct {
 	id    chunk.ID
 	place index.Place
 	parts []part // what of the chunk is written, if patches replace the rest; nil: all of it
+	group *group // of the chunk and its patches, if they go to a new file
 
 	settled bool  // nothing is left to do
 	tries   int   // how many places held nothing right
@@ -127,9 +128,13 @@ func (x *restorer) planFile(ctx context.Context, f *outFile) error {
 			x.meter.AddBytes(int64(e.Length)) //nolint:gosec // a file's size
 			continue
 		}
-		x.window = append(x.window, extentRef(f, e))
+		r := extentRef(f, e)
+		if len(e.Patches) > 0 && x.update == nil {
+			r.group = new(group)
+		}
+		x.window = append(x.window, r)
 		for _, p := range e.Patches {
-			x.window = append(x.window, ref{file: f, off: p.Offset, times: 1, size: p.Length, id: p.ID})
+			x.window = append(x.window, ref{file: f, off: p.Offset, times: 1, size: p.Length, id: p.ID, group: r.group})
 		}
 		f.todo.Add(1 + int64(len(e.Patches)))
 		// A file that is compared stays open until what it lacks is read.
@@ -296,7 +301,10 @@ func (x *restorer) write(ctx context.Context, f *ref, data []byte) error {
 	if err != nil || out == nil {
 		return err
 	}
-	if f.parts != nil {
+	switch {
+	case f.group != nil:
+		return x.writeGrouped(f, out, data)
+	case f.parts != nil:
 		return x.writeParts(f, out, data)
 	}
 	for i := range f.times {
