@@ -34,8 +34,8 @@ func unpatched(e manifest.Patched) []part {
 }
 
 // extentRef returns the reference to the chunk of an extent, or to a hole. That
-// of a patched chunk leaves out what its patches write, so that the order in
-// which they are written does not matter.
+// of a patched chunk says what its patches leave, so that the order in which they are
+// written does not matter.
 func extentRef(f *outFile, e manifest.Patched) ref {
 	r := ref{file: f, off: e.Offset, times: max(e.Count, 1), id: e.ID, parts: unpatched(e)}
 	r.size = e.Length / r.times
@@ -54,22 +54,22 @@ func (f *ref) bytes() uint64 {
 	return sum
 }
 
-// A group is a chunk and its patches on their way to a new file. A chunk that comes
-// before all of them, as it mostly does since it was stored before, is written
-// whole, by one call: its parts are many and small.
-type group struct {
+// A patchwork is a chunk and its patches on their way to a file, in a restore to a
+// new place. A chunk that comes before all of them, as it mostly does since it was
+// stored before, is written whole, by one call: its parts are many and small.
+type patchwork struct {
 	mu      sync.Mutex // held while any of it is written
-	patched bool       // a patch was written, or is lost: the chunk must leave room
+	patched bool       // a patch was written, or given up: the chunk must leave room
 }
 
-// writeGrouped writes a chunk of a group, or a patch.
-func (x *restorer) writeGrouped(f *ref, out target.File, data []byte) error {
-	f.group.mu.Lock()
-	defer f.group.mu.Unlock()
+// writePatchwork writes a chunk of a patchwork, or a patch.
+func (x *restorer) writePatchwork(f *ref, out target.File, data []byte) error {
+	f.patchwork.mu.Lock()
+	defer f.patchwork.mu.Unlock()
 	switch {
 	case f.parts == nil:
-		f.group.patched = true
-	case f.group.patched || len(f.parts) == 0:
+		f.patchwork.patched = true
+	case f.patchwork.patched || len(f.parts) == 0:
 		return x.writeParts(f, out, data)
 	}
 	if _, err := out.WriteAt(data, int64(f.off)); err != nil { //nolint:gosec // an offset in a file
@@ -79,18 +79,19 @@ func (x *restorer) writeGrouped(f *ref, out target.File, data []byte) error {
 	return nil
 }
 
-// blank leaves zeros where a patch is lost, and not what it was to replace.
+// blank leaves zeros where a patch is given up, and not what it was to replace.
 func (f *ref) blank() {
-	if f.group == nil || f.parts != nil {
+	if f.patchwork == nil || f.parts != nil {
 		return
 	}
-	f.group.mu.Lock()
-	defer f.group.mu.Unlock()
-	f.group.patched = true
+	f.patchwork.mu.Lock()
+	defer f.patchwork.mu.Unlock()
+	f.patchwork.patched = true
 	f.file.mu.Lock()
-	defer f.file.mu.Unlock()
-	if f.file.file != nil {
-		_, _ = f.file.file.WriteAt(make([]byte, f.size), int64(f.off)) //nolint:gosec // an offset in a file; the file is incomplete either way
+	out := f.file.file // open: f counts in todo
+	f.file.mu.Unlock()
+	if out != nil {
+		_, _ = out.WriteAt(make([]byte, f.size), int64(f.off)) //nolint:gosec // an offset in a file; it is reported as incomplete anyway
 	}
 }
 

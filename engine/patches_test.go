@@ -139,7 +139,7 @@ func TestPatchesAreRead(t *testing.T) {
 }
 
 // TestLostPatchLeavesZeros: a file that lacks a patch is incomplete, and where the
-// patch belongs it has zeros, not what was there before; whichever comes first.
+// patch belongs it has zeros, not what was there before; whichever was stored first.
 func TestLostPatchLeavesZeros(t *testing.T) {
 	base, patch := random(1, 65_536), random(2, 4096)
 	chunks := map[string]patchedFile{

@@ -81,8 +81,9 @@ type ref struct {
 	size  uint64 // of the chunk, bytes; of the hole, if id is zero
 	id    chunk.ID
 	place index.Place
-	parts []part // what of the chunk is written, if patches replace the rest; nil: all of it
-	group *group // of the chunk and its patches, if they go to a new file
+	parts []part // what of the chunk stays, if patches replace the rest; nil: all of it
+
+	patchwork *patchwork // of a chunk and of its patches
 
 	settled bool  // nothing is left to do
 	tries   int   // how many places held nothing right
@@ -130,11 +131,11 @@ func (x *restorer) planFile(ctx context.Context, f *outFile) error {
 		}
 		r := extentRef(f, e)
 		if len(e.Patches) > 0 && x.update == nil {
-			r.group = new(group)
+			r.patchwork = new(patchwork)
 		}
 		x.window = append(x.window, r)
 		for _, p := range e.Patches {
-			x.window = append(x.window, ref{file: f, off: p.Offset, times: 1, size: p.Length, id: p.ID, group: r.group})
+			x.window = append(x.window, ref{file: f, off: p.Offset, times: 1, size: p.Length, id: p.ID, patchwork: r.patchwork})
 		}
 		f.todo.Add(1 + int64(len(e.Patches)))
 		// A file that is compared stays open until what it lacks is read.
@@ -302,8 +303,8 @@ func (x *restorer) write(ctx context.Context, f *ref, data []byte) error {
 		return err
 	}
 	switch {
-	case f.group != nil:
-		return x.writeGrouped(f, out, data)
+	case f.patchwork != nil:
+		return x.writePatchwork(f, out, data)
 	case f.parts != nil:
 		return x.writeParts(f, out, data)
 	}

@@ -221,7 +221,7 @@ func (c *cutter) run(refs []ref) (run, error) {
 // precedes reports whether the chunk of g comes right behind that of f, where it
 // is as well as where it goes.
 func (f *ref) precedes(g *ref) bool {
-	return f.file == g.file && f.slot == nil && f.times == 1 && g.times == 1 && f.parts == nil && g.parts == nil && f.group == nil && g.group == nil &&
+	return f.file == g.file && f.slot == nil && f.times == 1 && g.times == 1 && f.parts == nil && g.parts == nil && f.patchwork == nil && g.patchwork == nil &&
 		f.off+f.size == g.off && f.place.Start+f.place.Length == g.place.Start &&
 		f.size == uint64(f.place.Length) && g.size == uint64(g.place.Length)
 }

@@ -258,7 +258,7 @@ func (m *simTarget) compare(t simTree) error {
 	return errors.Join(errs...)
 }
 
-// A simOut is a file being restored. Its ranges are disjoint.
+// A simOut is a file being restored. Ranges that are written at once are disjoint.
 type simOut []byte
 
 // WriteAt implements io.WriterAt.

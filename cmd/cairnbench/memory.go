@@ -9,14 +9,14 @@ import (
 	"path/filepath"
 )
 
-// present makes free memory present before something is measured that handles so many
-// bytes, by a file below dir that it writes and removes: twice as many and half a GiB, but no more
-// than 3 GiB, and than half of what is free.
+// present makes memory present for something that handles so many bytes, right before
+// it is measured: twice as much and half a GiB, but at most 3 GiB and half of what is
+// available. It writes a file below dir, and removes it.
 //
-// A virtual machine may give free memory back to its host (Linux: page_reporting), and
-// gets it anew when it is used. Where that was measured, seconds later already, and then writing a
-// file of 1 GiB cost 1.8 CPU seconds in place of 0.2, which is more than restoring it.
-// The one measured first would pay that for all.
+// A virtual machine may give memory that it does not use back to its host (Linux:
+// page_reporting), and get it anew when it does. On one that gave it back within
+// seconds, writing a file of 1 GiB took 1.8 CPU seconds in place of 0.2, which is more
+// than a restore of it takes otherwise; and who was measured first paid for all.
 func present(ctx context.Context, dir string, handled int64) error {
 	path := filepath.Join(dir, "memory")
 	n := min(2*handled+512<<20, 3<<30, available()/2)

@@ -137,7 +137,7 @@ func (r *benchRound) pass(t turn, m *result) error {
 }
 
 // history lets the tools make all backups of a history but the first, and
-// writes down the sum. An interruption ends with the data of no use, and so
+// writes down the sum. No memory is made present: each is small. An interruption ends with the data of no use, and so
 // with all of it anew.
 func (r *benchRound) history(ctx context.Context, turns []turn) error {
 	sums, keys := make([]usage, len(turns)), make([]float64, len(turns))

@@ -156,7 +156,8 @@ type Writer interface {
 }
 
 // A File is a regular file that is being restored. WriteAt may be called from
-// several goroutines for different ranges; what is never written is a hole.
+// several goroutines, at once for different ranges only. A range may be written
+// again, and has what came last; what is never written is a hole.
 // Writing beyond the size of the node is an error.
 type File interface {
 	io.WriterAt
