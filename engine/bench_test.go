@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"bytes"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -45,10 +46,7 @@ func benchDir(b *testing.B, data []byte) string {
 			b.Fatal(err)
 		}
 	}
-	select {
-	case <-time.After(engine.SettledAge + 100*time.Millisecond):
-	case <-b.Context().Done():
-	}
+	settle(b)
 	return dir
 }
 
@@ -101,6 +99,30 @@ func BenchmarkBackup(b *testing.B) {
 			})
 		})
 	}
+}
+
+// BenchmarkUnchanged backs up 20,000 small files in 200 directories again.
+func BenchmarkUnchanged(b *testing.B) {
+	const files = 20_000
+	dir := b.TempDir()
+	for i := range files {
+		sub := filepath.Join(dir, fmt.Sprintf("d%03d", i/100))
+		if err := os.MkdirAll(sub, 0o700); err != nil {
+			b.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(sub, fmt.Sprintf("f%02d", i%100)), fmt.Append(nil, i), 0o600); err != nil {
+			b.Fatal(err)
+		}
+	}
+	settle(b)
+	r := open(b, mem.New(), engine.Options{})
+	backUp(b, r, source.Dir(dir), engine.BackupOptions{})
+	b.ReportAllocs()
+	begin, n := cpuTime(b), 0
+	for ; b.Loop(); n++ {
+		backUp(b, r, source.Dir(dir), engine.BackupOptions{})
+	}
+	b.ReportMetric(float64(cpuTime(b)-begin)/float64(n)/files, "cpu-ns/file")
 }
 
 // BenchmarkRestore restores into a directory, and checks every byte.

@@ -13,7 +13,7 @@ import (
 type Compression uint8
 
 // The levels, with megabytes a second of one core and how many times smaller
-// source code becomes. docs/performance.md compares them on other data.
+// source code becomes. docs/adr/0011-compression.md compares whole backups.
 const (
 	CompressionFastest Compression = iota // zstd: 227 MB/s, 3.11
 	CompressionDefault                    // zstd: 145 MB/s, 3.32

@@ -19,8 +19,9 @@ type openDir struct {
 	put   manifest.Putter
 	list  *manifest.DirWriter // nil: nothing was written
 	like  *oldDir             // which has all nodes of same; nil: there is none any more
-	same  []manifest.Node     // not in list; at most window
+	same  []*pending          // done and not in list; at most window
 	queue []*pending          // done or not, neither in list nor in same, by name
+	room  []*pending          // the array that queue is in, from its begin: for the next queue, when this one is empty
 	tree  chunk.ID            // the whole list, once it is finished
 }
 
@@ -35,10 +36,28 @@ func (s *saver) newDir(n manifest.Node, old *oldDirs) *openDir {
 	return d
 }
 
+// enqueue adds a node to the queue.
+func (d *openDir) enqueue(p *pending) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	q := d.queue
+	if len(q) == 0 {
+		// What is taken off at the front is no room for what comes behind, and in a
+		// directory in which nothing changed each node is taken off at once.
+		q = d.room
+	}
+	full := len(q) == cap(q)
+	if q = append(q, p); full {
+		d.room = q[:0]
+	}
+	d.queue = q
+}
+
 // add adds a node that is done. The caller holds mu.
 func (d *openDir) add(ctx context.Context, p *pending) error {
 	if d.like != nil && len(d.same) < window && d.inParent(p) {
-		d.same = append(d.same, p.node)
+		p.was, p.old = nil, nil // not wanted any more, and it is kept for long
+		d.same = append(d.same, p)
 		return nil
 	}
 	if err := d.write(ctx); err != nil {
@@ -49,8 +68,13 @@ func (d *openDir) add(ctx context.Context, p *pending) error {
 
 // inParent reports whether the parent's list has p as it is, behind those of same.
 func (d *openDir) inParent(p *pending) bool {
-	return p.was != nil && p.was.index == d.like.index && p.node.Equal(&p.was.node) &&
-		(len(d.same) == 0 || p.node.Name > d.same[len(d.same)-1].Name)
+	if n := len(d.same); n > 0 && p.node.Name <= d.same[n-1].node.Name {
+		return false
+	}
+	if p.was == nil {
+		return p.sameAs == d.like.index+1
+	}
+	return p.was.index == d.like.index && p.node.Equal(&p.was.node)
 }
 
 // write makes the list one of its own, with all nodes that were added.
@@ -60,8 +84,8 @@ func (d *openDir) write(ctx context.Context) error {
 	}
 	same := d.same
 	d.like, d.same = nil, nil
-	for _, n := range same {
-		if err := d.list.Add(ctx, n); err != nil {
+	for _, p := range same {
+		if err := d.list.Add(ctx, p.node); err != nil {
 			return err
 		}
 	}
@@ -81,8 +105,8 @@ func (d *openDir) soFar(ctx context.Context) (list *manifest.DirWriter, queue []
 	} else {
 		list = manifest.NewDirWriter(d.put)
 	}
-	for _, n := range d.same {
-		if err := list.Add(ctx, n); err != nil {
+	for _, p := range d.same {
+		if err := list.Add(ctx, p.node); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -101,7 +125,7 @@ func (s *saver) finish(ctx context.Context, d *openDir) (chunk.ID, error) {
 	}
 	if err == nil && !tree.IsZero() {
 		// Whoever holds d wants no more of it, and a tree has many.
-		d.tree, d.list, d.queue, d.same, d.like = tree, nil, nil, nil, nil
+		d.tree, d.list, d.queue, d.room, d.same, d.like = tree, nil, nil, nil, nil, nil
 	}
 	return tree, err
 }

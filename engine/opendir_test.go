@@ -8,8 +8,11 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"testing"
+
+	"pgregory.net/rapid"
 
 	"github.com/cairn-backup/cairn/backend/mem"
 	"github.com/cairn-backup/cairn/chunk"
@@ -115,19 +118,28 @@ func TestOpenDir(t *testing.T) {
 			s.inherits[0].Store(!c.alone)
 			d := &openDir{put: m, like: old.dirs[0]}
 			m.puts = 0
-			for _, n := range c.new {
+			var late *pending // is added after the next match, as one that is read is
+			add := func() {
+				if late != nil {
+					if err := d.add(ctx, late); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			for i, n := range c.new {
 				match, err := old.match(n.Name)
 				if err != nil {
 					t.Fatal(err)
 				}
-				p := &pending{node: n}
-				if len(match) > 0 {
-					p.was = &match[0]
-				}
-				if err := d.add(ctx, p); err != nil {
-					t.Fatal(err)
+				add()
+				late = &pending{node: n}
+				if i%2 == 0 {
+					late.compare(match)
+				} else {
+					late.keep(match)
 				}
 			}
+			add()
 			for i := range c.skip {
 				if _, err := old.match(fmt.Sprintf("x%d", i)); err != nil {
 					t.Fatal(err)
@@ -220,9 +232,77 @@ func TestNameTwice(t *testing.T) {
 		if matchErr != nil || len(match) != 1 {
 			t.Fatal(match, matchErr)
 		}
-		err = errors.Join(err, d.add(ctx, &pending{node: nodes(0, 1)[0], was: &match[0]}))
+		p := &pending{node: nodes(0, 1)[0]}
+		p.compare(match)
+		err = errors.Join(err, d.add(ctx, p))
 	}
 	if !errors.Is(err, manifest.ErrInvalid) {
 		t.Errorf("add = %v, want ErrInvalid", err)
+	}
+}
+
+// TestOpenDirOfAnotherParent: what only the second parent has is in no list that may
+// be the first one's.
+func TestOpenDirOfAnotherParent(t *testing.T) {
+	for _, keep := range []bool{false, true} {
+		m := &pageMap{pages: make(map[chunk.ID][]byte)}
+		old := &oldDirs{}
+		defer func() { old.close() }()
+		for index, list := range [][]manifest.Node{nodes(0, 2), nodes(0, 3)} {
+			tree := listed(t, m, list)
+			next, stop := iter.Pull2(manifest.ReadDir(t.Context(), m, tree))
+			old.dirs = append(old.dirs, &oldDir{index: index, tree: tree, next: next, stop: stop, ok: true})
+		}
+		s := &saver{inherits: make([]atomic.Bool, 2)}
+		s.inherits[0].Store(true)
+		d := &openDir{put: m, like: old.dirs[0]}
+		for _, n := range nodes(0, 3) {
+			match, err := old.match(n.Name)
+			if err != nil || len(match) == 0 {
+				t.Fatal(match, err)
+			}
+			p := &pending{node: n}
+			if keep {
+				p.keep(match)
+			} else {
+				p.compare(match)
+			}
+			if err := d.add(t.Context(), p); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if len(d.same) > 0 || d.list == nil {
+			t.Errorf("kept %t: %d nodes count as those of the first parent", keep, len(d.same))
+		}
+	}
+}
+
+// TestEnqueue: whatever comes and goes, the queue has what came last, in order, and
+// no copy of it changes. One that is always empty again takes no more room.
+func TestEnqueue(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		d := new(openDir)
+		var want []*pending
+		for range rapid.IntRange(0, 60).Draw(t, "steps") {
+			if len(want) > 0 && rapid.Bool().Draw(t, "take") {
+				d.queue[0] = nil // as saver.add does
+				d.queue, want = d.queue[1:], want[1:]
+			} else {
+				p := new(pending)
+				d.enqueue(p)
+				want = append(want, p)
+			}
+			if !slices.Equal(d.queue, want) {
+				t.Fatalf("%v, want %v", d.queue, want)
+			}
+		}
+	})
+	d, p := new(openDir), new(pending)
+	d.enqueue(p)
+	if n := testing.AllocsPerRun(100, func() {
+		d.queue = d.queue[1:]
+		d.enqueue(p)
+	}); n > 0 {
+		t.Errorf("%v allocations", n)
 	}
 }

@@ -58,13 +58,14 @@ type saver struct {
 
 // A pending is a node that is being completed.
 type pending struct {
-	path string
-	node manifest.Node // whole, once finished is set
-	skip bool          // the entry is left out
-	err  error         // ends the backup
-	done chan struct{} // closed when the rest is set; nil: it is
-	old  *oldContent   // of a file, what a parent has of it; nil: nothing
-	was  *oldNode      // what the first parent that has it has; nil: nothing
+	path   string        // not set where a parent's node is taken over and nothing is walked
+	node   manifest.Node // whole, once finished is set
+	skip   bool          // the entry is left out
+	err    error         // ends the backup
+	done   chan struct{} // closed when the rest is set; nil: it is
+	old    *oldContent   // of a file, what a parent has of it; nil: nothing
+	was    *oldNode      // what the first parent that has it has, to compare with when the rest is set; nil: nothing
+	sameAs int           // in place of was: one more than the index of the parent whose node this is; 0: none
 
 	finished atomic.Bool
 	dir      atomic.Pointer[openDir] // a directory that is being walked
@@ -160,14 +161,9 @@ func (s *saver) saveEntry(ctx context.Context, path string, d *openDir, n manife
 	if err != nil {
 		return err
 	}
-	p := &pending{path: join(path, n.Name), node: n}
-	if len(match) > 0 {
-		p.was = &match[0]
-	}
-	d.mu.Lock()
-	d.queue = append(d.queue, p)
-	d.mu.Unlock()
-	s.begin(ctx, p, match)
+	p := &pending{node: n}
+	d.enqueue(p)
+	s.begin(ctx, path, p, match)
 	if err := s.settle(ctx, d, window); err != nil {
 		return err
 	}
@@ -243,10 +239,12 @@ func (s *saver) count(n *manifest.Node) {
 	s.meter.AddFiles(1)
 }
 
-// begin starts to save one entry.
-func (s *saver) begin(ctx context.Context, p *pending, match []oldNode) {
+// begin starts to save one entry of the directory at path.
+func (s *saver) begin(ctx context.Context, path string, p *pending, match []oldNode) {
 	same, index := s.unchanged(&p.node, match)
-	p.old = s.earlier(match)
+	if same == nil || p.node.Kind == manifest.Dir {
+		p.path = join(path, p.node.Name)
+	}
 	switch p.node.Kind {
 	case manifest.Socket:
 		s.sockets.Add(1)
@@ -262,6 +260,8 @@ func (s *saver) begin(ctx context.Context, p *pending, match []oldNode) {
 			s.meter.AddBytes(int64(p.node.Size)) //nolint:gosec // a file's size
 			break
 		}
+		p.old = s.earlier(match)
+		p.keep(match)
 		p.done = make(chan struct{})
 		select {
 		case s.reading <- p:
@@ -278,7 +278,24 @@ func (s *saver) begin(ctx context.Context, p *pending, match []oldNode) {
 		}
 		s.complete(ctx, p)
 	}
+	p.compare(match)
 	p.finished.Store(true)
+}
+
+// compare sets sameAs if the first parent has the same node. All of the node must be
+// set.
+func (p *pending) compare(match []oldNode) {
+	if len(match) > 0 && p.node.Equal(&match[0].node) {
+		p.sameAs = match[0].index + 1
+	}
+}
+
+// keep keeps what the first parent has, to compare later: match is used again.
+func (p *pending) keep(match []oldNode) {
+	if len(match) > 0 {
+		was := match[0]
+		p.was = &was
+	}
 }
 
 var errSocket = errors.New("sockets are not stored")
@@ -329,11 +346,16 @@ func (s *saver) beginDir(ctx context.Context, p *pending, same *manifest.Node, m
 			dirs = append(dirs, parentDir{index: m.index, tree: m.node.Tree})
 		}
 	}
+	p.keep(match)
+	unchanged := same != nil
+	if unchanged {
+		p.node.Xattrs = same.Xattrs
+	}
 	run := func() {
-		if same != nil {
-			p.node.Xattrs = same.Xattrs
-		} else if s.complete(ctx, p); p.err != nil || p.skip {
-			return
+		if !unchanged {
+			if s.complete(ctx, p); p.err != nil || p.skip {
+				return
+			}
 		}
 		old := s.openOld(ctx, dirs)
 		defer old.close()
@@ -435,7 +457,8 @@ type oldNode struct {
 
 // oldDirs reads the same directory in the parents, in step with the walk.
 type oldDirs struct {
-	dirs []*oldDir
+	dirs  []*oldDir
+	found []oldNode // room for match
 }
 
 type oldDir struct {
@@ -466,9 +489,10 @@ func (o *oldDirs) close() {
 
 // match returns the parents' nodes of that name. Names must rise from call to
 // call. A parent that cannot be read is not compared with any further: its
-// damage must not keep a new backup from being made.
+// damage must not keep a new backup from being made. The result is valid until the
+// next call.
 func (o *oldDirs) match(name string) ([]oldNode, error) {
-	var found []oldNode
+	o.found = o.found[:0]
 	for _, d := range o.dirs {
 		for d.ok && d.node.Name < name {
 			if err := d.advance(); err != nil {
@@ -476,10 +500,10 @@ func (o *oldDirs) match(name string) ([]oldNode, error) {
 			}
 		}
 		if d.ok && d.node.Name == name {
-			found = append(found, oldNode{index: d.index, node: d.node})
+			o.found = append(o.found, oldNode{index: d.index, node: d.node})
 		}
 	}
-	return found, nil
+	return o.found, nil
 }
 
 // advance goes to the next node. The only errors are those of a context.
