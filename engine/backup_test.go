@@ -515,3 +515,40 @@ func TestClosed(t *testing.T) {
 		}
 	}
 }
+
+// ofKind is a source that says that it is of another kind.
+type ofKind struct {
+	source.Source
+	kind manifest.Kind
+}
+
+type kindView struct {
+	source.View
+	kind manifest.Kind
+}
+
+func (s ofKind) Open(ctx context.Context) (source.View, error) {
+	v, err := s.Source.Open(ctx)
+	return kindView{v, s.kind}, err
+}
+
+func (v kindView) Info() source.Info {
+	info := v.View.Info()
+	info.Kind = v.kind
+	return info
+}
+
+// TestLatestIsNoAssets: the latest snapshot is never one of assets, which belong to another.
+func TestLatestIsNoAssets(t *testing.T) {
+	r, _ := fresh(t)
+	dir := source.Dir(write(t, map[string][]byte{"f": []byte("1")}))
+	backUp(t, r, ofKind{dir, manifest.KindAssets}, engine.BackupOptions{})
+	if got, err := r.Snapshot(t.Context(), "latest"); !errors.Is(err, engine.ErrNotFound) {
+		t.Errorf(`with assets alone Snapshot("latest") = %v, %v`, got.ID, err)
+	}
+	want := backUp(t, r, ofKind{dir, manifest.KindDatabase}, engine.BackupOptions{}).Snapshot.ID
+	backUp(t, r, ofKind{dir, manifest.KindAssets}, engine.BackupOptions{})
+	if got, err := r.Snapshot(t.Context(), "latest"); err != nil || got.ID != want {
+		t.Errorf(`Snapshot("latest") = %v, %v, want %v`, got.ID, err, want)
+	}
+}

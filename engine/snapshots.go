@@ -94,7 +94,8 @@ func selectInfos(infos []*log.SnapshotInfo, f manifest.Filter) []*log.SnapshotIn
 }
 
 // Snapshot returns the snapshot that ref names: an ID, a prefix of at least
-// four digits that only one has, or "latest". ErrNotFound, ErrAmbiguous.
+// four digits that only one has, or "latest", which is the newest one of all but
+// those of [manifest.KindAssets]: they belong to another. ErrNotFound, ErrAmbiguous.
 func (r *Repository) Snapshot(ctx context.Context, ref string) (manifest.Snapshot, error) {
 	snap, err := r.resolve(ctx, ref)
 	if err != nil {
@@ -112,7 +113,7 @@ func (r *Repository) resolve(ctx context.Context, ref string) (manifest.Snapshot
 	for _, info := range infos {
 		switch {
 		case ref == "latest":
-			if found == nil || found.Summary.Start.Compare(info.Summary.Start) <= 0 {
+			if info.Summary.Kind != manifest.KindAssets && (found == nil || found.Summary.Start.Compare(info.Summary.Start) <= 0) {
 				found = info
 			}
 		case len(ref) >= minPrefix && strings.HasPrefix(info.Summary.ID.String(), strings.ToLower(ref)):

@@ -70,9 +70,9 @@ func (a *app) finish(ctx context.Context, cmd *cobra.Command, err error) int {
 	}
 	text, hint := oneLine(err), hintOf(err)
 	if code == exitInterrupted {
-		text = "interrupted; nothing was published"
-		if cmd.Annotations[longCommand] != "backup" {
-			text = "interrupted"
+		text, hint = "interrupted", ""
+		if cmd.Annotations[longCommand] == "backup" {
+			text, hint = "interrupted; nothing was published", "run it again: what was stored is used"
 		}
 	}
 	if code == exitUsage && hint == "" {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -70,11 +71,23 @@ func (a *app) backupInput(f backupFlags, args []string, dash int) (backupInput, 
 	for _, p := range paths {
 		// A root that is not there is a typing error or an unmounted disk, and
 		// no item that could not be read.
-		if _, err := os.Lstat(p); err != nil {
-			return backupInput{}, fmt.Errorf("backup: %w", err)
+		if err := lookAt(p); err != nil {
+			return backupInput{}, err
 		}
 	}
 	return backupInput{paths: paths, exclude: exclude, ignore: f.ignoreFile, oneFS: f.oneFileSystem, caches: f.excludeCaches, pages: f.pages}, nil
+}
+
+// lookAt returns an error if what is at path cannot be looked at.
+func lookAt(path string) error {
+	_, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return withHint(fmt.Errorf("backup: %w", err), noSuchPath)
+	}
+	if err != nil {
+		return fmt.Errorf("backup: %w", err)
+	}
+	return nil
 }
 
 // ofPaths reports whether f holds what only backups of PATHs know.
@@ -112,8 +125,8 @@ func databaseInput(f backupFlags, args []string) (backupInput, error) {
 	if err != nil {
 		return backupInput{}, err
 	}
-	if _, err := os.Lstat(paths[0]); err != nil { // before a repository is made for it
-		return backupInput{}, fmt.Errorf("backup: %w", err)
+	if err := lookAt(paths[0]); err != nil { // before a repository is made for it
+		return backupInput{}, err
 	}
 	return backupInput{paths: paths, database: sqlite.File(paths[0])}, nil
 }

@@ -52,6 +52,9 @@ backed up.`,
 		Annotations: map[string]string{longCommand: "restore"},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := mode.check(len(args) - 1); err != nil {
+				if mode.dir == "" && mode.tar == "" && !mode.inPlace && len(args) == 2 {
+					return withHint(err, "is it --target %s?", printable(args[1]))
+				}
 				return err
 			}
 			return a.restore(cmd.Context(), args[0], args[1:], mode)

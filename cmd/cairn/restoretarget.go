@@ -120,6 +120,10 @@ func (a *app) place(m restoreMode, s manifest.Snapshot) (place, error) {
 
 // inPlace returns where the roots of s were.
 func (a *app) inPlace(m restoreMode, s manifest.Snapshot) (target.Target, string, error) {
+	// Assets have a root of their own, "/", which is not where they were.
+	if s.Kind != manifest.KindFiles && s.Kind != manifest.KindDatabase {
+		return nil, "", withHint(usagef("--in-place takes a snapshot of directories or files, and this is one of kind %s", printableText(string(s.Kind))), "give --target DIR")
+	}
 	if err := separate(s.Roots); err != nil {
 		return nil, "", withHint(err, "give --target DIR")
 	}

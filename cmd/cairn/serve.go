@@ -314,7 +314,11 @@ func (a *app) announce(ctx context.Context, s serving) error {
 		count = "not open yet: " + oneLine(err)
 	}
 	a.out.say("listening   %s", s.url())
-	a.out.say("data        %s, as %q", printable(f.data), printableText(f.name))
+	absent := ""
+	if _, err := os.Lstat(f.data); errors.Is(err, fs.ErrNotExist) {
+		absent = "; nothing is there yet: a restore makes it"
+	}
+	a.out.say("data        %s, as %q%s", printable(f.data), printableText(f.name), absent)
 	a.out.say("repository  %s, %s", printable(repository), count)
 	header := ""
 	switch {

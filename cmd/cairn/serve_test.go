@@ -130,7 +130,7 @@ func TestServe(t *testing.T) {
 	var out lockedBuffer
 	done := make(chan int, 1)
 	go func() {
-		done <- run(ctx, []string{"serve", "-r", repo, "--data", someData(t, 10), "--addr", "localhost:0"}, stdio{in: strings.NewReader(""), out: &out, err: &out}, env)
+		done <- run(ctx, []string{"serve", "-r", repo, "--data", filepath.Join(t.TempDir(), "new"), "--addr", "localhost:0"}, stdio{in: strings.NewReader(""), out: &out, err: &out}, env)
 	}()
 	for !strings.Contains(out.String(), "curl") {
 		select {
@@ -139,7 +139,7 @@ func TestServe(t *testing.T) {
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
-	for _, want := range []string{"listening   http://localhost:", "data        /", `as "default"`, "repository  " + repo + ", 0 backups", "try         curl http://localhost:"} {
+	for _, want := range []string{"listening   http://localhost:", "data        /", `as "default"; nothing is there yet`, "repository  " + repo + ", 0 backups", "try         curl http://localhost:"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("%q is not printed:\n%s", want, out.String())
 		}

@@ -50,7 +50,7 @@ func TestSignal(t *testing.T) {
 			if code := waitCode(t, cmd); code != exitInterrupted {
 				t.Errorf("exit code %d, want %d; stderr:\n%s", code, exitInterrupted, read(t, stderr))
 			}
-			if said := read(t, stderr); !strings.Contains(said, "cairn: interrupted; nothing was published") {
+			if said := read(t, stderr); !strings.Contains(said, "cairn: interrupted; nothing was published\nhint: run it again") {
 				t.Errorf("stderr says %q", said)
 			}
 			var out bytes.Buffer

@@ -146,6 +146,9 @@ func (w *dirWriter) removeTree(f *folder, name, path string, how telling) (gone 
 		return false, err
 	}
 	inner, err := w.openTree(f, name, path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return true, nil // others remove it, too
+	}
 	if err != nil {
 		return false, err
 	}
@@ -177,7 +180,7 @@ func (w *dirWriter) removeTree(f *folder, name, path string, how telling) (gone 
 		return false, nil
 	}
 	if !w.over.dry {
-		if err := f.root.Remove(name); err != nil {
+		if err := f.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return false, w.fail("delete", path, err)
 		}
 	}
