@@ -129,7 +129,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 		f.Func(name, usage, func(path string) error { o.paths[name] = path; return nil })
 	}
 	f.Float64Var(&o.scale, "scale", 0.1, "size of the data sets; 1 is the full size")
-	f.IntVar(&o.rounds, "rounds", 3, "how often everything is measured, with new repositories; medians are shown")
+	f.IntVar(&o.rounds, "rounds", 2, "how often everything is measured, with new repositories; medians are shown")
 	f.StringVar(&only, "only", strings.Join(defaultSets(), ","), "comma-separated data sets of "+strings.Join(setNames(), ", "))
 	f.StringVar(&tools, "tools", strings.Join(toolNames(), ","), "comma-separated tools")
 	f.BoolVar(&o.noGoroot, "no-goroot", false, "generate the source tree instead of copying that of the Go toolchain")
