@@ -37,8 +37,11 @@ func ops() []op {
 // clock of a file system is coarse.
 const settle = 2500 * time.Millisecond
 
-// forget is how long ext4 avoids the inodes of deleted files: until then it is
-// several times as expensive to create files, for whoever comes next.
+// forget is how long to wait behind the removal of many files: ext4 without a journal
+// avoids the inodes of deleted files for 60 seconds, or 300 where the inode was not yet
+// written to the disk (Linux, fs/ext4/ialloc.c, recently_deleted), and it is several times
+// as expensive to create files meanwhile, for whoever comes next. This is a compromise:
+// who wants to know works below a tmpfs.
 const forget = 40 * time.Second
 
 // Below these scales so few files were deleted that it does not matter, and no

@@ -27,6 +27,8 @@ type s3Bench struct {
 	costs  map[string]*cost // by tool and operation
 	out    io.Writer
 	say    func(format string, args ...any)
+
+	removed time.Time // when trees of many files were removed last
 }
 
 func (b *s3Bench) findTools(ctx context.Context) error {
@@ -134,14 +136,19 @@ func (b *s3Bench) round(ctx context.Context, round int, s set, steps []s3Step) e
 				return err
 			}
 		}
-		if err := wait(ctx, settle); err != nil {
+		pause := settle
+		if step.args == nil && b.opts.scale >= fewFiles { // see forget
+			pause = max(settle, forget-time.Since(b.removed))
+		}
+		if err := wait(ctx, pause); err != nil {
 			return err
 		}
 		for _, p := range b.tools {
 			t := s3Tool{program: p, prefix: fmt.Sprintf("%s-%d", p.label, round)}
 			at, args := places[p.label], step.args
+			restored := filepath.Join(at.restored(), step.name) // stays until the round ends: see forget
 			if args == nil {
-				args = []string{"restore", "latest", "--target", at.restored()}
+				args = []string{"restore", "latest", "--target", restored}
 			}
 			if step.name == "restore elsewhere" {
 				if err := errors.Join(removeAll(at.cache()), os.Mkdir(at.cache(), 0o700)); err != nil {
@@ -162,14 +169,16 @@ func (b *s3Bench) round(ctx context.Context, round int, s set, steps []s3Step) e
 			}
 			b.costs[name].add(u, b.count.take(), keys[p.label])
 			if step.args == nil {
-				err = errors.Join(sameTrees(ctx, data, at.restored(), time.Microsecond), removeAll(at.restored()), os.Mkdir(at.restored(), 0o700))
+				err = sameTrees(ctx, data, restored, time.Microsecond)
 			}
 			if err != nil {
 				return fmt.Errorf("%s %s: %w", p.label, step.name, err)
 			}
 		}
 	}
-	return removeAll(dir)
+	err := removeAll(dir)
+	b.removed = time.Now()
+	return err
 }
 
 // present makes memory present for an operation on what dir holds.
