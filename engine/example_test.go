@@ -18,7 +18,7 @@ func keepSafe(ctx context.Context, store, key, data, copied string) error {
 	if err != nil {
 		return err
 	}
-	defer repo.Close() // its error is one of caches alone: what was published is durable
+	defer repo.Close() // whatever it says, what was published is durable
 	report, err := repo.Backup(ctx, source.Dir(data), engine.BackupOptions{})
 	if err != nil {
 		return err

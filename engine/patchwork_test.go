@@ -2,7 +2,6 @@ package engine
 
 import (
 	"bytes"
-	"io"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -16,8 +15,6 @@ type sheet []byte
 func (s sheet) WriteAt(p []byte, off int64) (int, error)    { return copy(s[off:], p), nil }
 func (s sheet) ReadAt(p []byte, off int64) (n int, e error) { return bytes.NewReader(s).ReadAt(p, off) }
 func (s sheet) Close() error                                { return nil }
-
-var _ io.ReaderAt = sheet(nil)
 
 // TestPatchworkInAnyOrder: whatever comes first, a chunk or its patches, and whichever
 // of the patches are given up, the file has the patches, zeros in place of those

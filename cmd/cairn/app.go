@@ -70,7 +70,7 @@ func (a *app) finish(ctx context.Context, cmd *cobra.Command, err error) int {
 	}
 	text, hint := oneLine(err), hintOf(err)
 	if code == exitInterrupted {
-		text, hint = "interrupted", ""
+		text = "interrupted"
 		if cmd.Annotations[longCommand] == "backup" {
 			text, hint = "interrupted; nothing was published", "run it again: what was stored is used"
 		}

@@ -81,13 +81,14 @@ func (a *app) backupInput(f backupFlags, args []string, dash int) (backupInput, 
 // lookAt returns an error if what is at path cannot be looked at.
 func lookAt(path string) error {
 	_, err := os.Lstat(path)
+	if err == nil {
+		return nil
+	}
+	err = fmt.Errorf("backup: %w", err)
 	if errors.Is(err, fs.ErrNotExist) {
-		return withHint(fmt.Errorf("backup: %w", err), noSuchPath)
+		err = withHint(err, "check the path: nothing is there")
 	}
-	if err != nil {
-		return fmt.Errorf("backup: %w", err)
-	}
-	return nil
+	return err
 }
 
 // ofPaths reports whether f holds what only backups of PATHs know.

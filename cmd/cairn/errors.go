@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"strings"
 
 	"github.com/cairn-backup/cairn/backend"
@@ -107,9 +106,6 @@ func exitCode(ctx context.Context, err error) int {
 	return exitFailed
 }
 
-// noSuchPath is the hint where nothing is at a path that was given.
-const noSuchPath = "check the path: nothing is there"
-
 // hintOf returns what a person can do about err, or "".
 func hintOf(err error) string {
 	if h, ok := errors.AsType[*hinted](err); ok {
@@ -143,9 +139,6 @@ func hintOf(err error) string {
 		if errors.Is(err, known.err) {
 			return known.hint
 		}
-	}
-	if errors.Is(err, source.ErrSource) && errors.Is(err, fs.ErrNotExist) {
-		return noSuchPath
 	}
 	return ""
 }
